@@ -1,0 +1,26 @@
+"""sklopa: adapt a frozen foundation model the scikit-learn way.
+
+>>> from sklopa import LoPAClassifier
+>>> LoPAClassifier(rank=2)
+LoPAClassifier(rank=2)
+"""
+
+from sklopa import datasets, errors, metrics
+from sklopa._backbone import Backbone
+from sklopa._cache import CacheInfo, cache_clear, cache_info
+from sklopa._classifier import LoPAClassifier
+from sklopa._generator import LoPAGenerator
+from sklopa._version import __version__
+
+__all__ = [
+    "Backbone",
+    "CacheInfo",
+    "LoPAClassifier",
+    "LoPAGenerator",
+    "__version__",
+    "cache_clear",
+    "cache_info",
+    "datasets",
+    "errors",
+    "metrics",
+]

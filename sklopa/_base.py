@@ -1,0 +1,182 @@
+"""What every estimator is: checked parameters, a design, arrays to fill it, and a way to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from sklopa._backbone import Backbone
+from sklopa._parameters import (
+    BOOLEAN,
+    NONE,
+    PATH,
+    RANDOM_STATE,
+    check_parameters,
+    instance_of,
+    integer,
+    one_of,
+    real,
+)
+from sklopa._progress import CallbackSupportMixin
+from sklopa._texts import Texts, check_texts
+from sklopa._version import __version__
+from sklopa.errors import InvalidInput, InvalidParameter, NotFitted
+
+_MODEL = PATH | instance_of(Backbone, named="a Backbone")
+_LIVE = ("_network", "_trainer")  # torch objects, never pickled; rebuilt from the rest
+
+
+class BaseLoPA(CallbackSupportMixin, BaseEstimator):
+    """What the estimators share besides fitting; not for use by itself.
+
+    A fitted estimator is plain data: a `Design` (what to build) and `_weights` (arrays to fill
+    it with). The live network is made from them when it is needed, and never pickled.
+    """
+
+    _rules = {
+        "model": _MODEL,
+        "prompt_length": integer(0),
+        "rank": integer(0),
+        "gate": one_of("sigmoid", "add", "max", "concat", "instance"),
+        "bottleneck": integer(1),
+        "dropout": real(0, 1),
+        "encoder": _MODEL | NONE,
+        "train_encoder": BOOLEAN,
+        "max_length": integer(1) | NONE,
+        "max_iter": integer(1),
+        "batch_size": integer(1),
+        "learning_rate": real(0, open_low=True),
+        "weight_decay": real(0),
+        "early_stopping": BOOLEAN,
+        "validation_fraction": real(0, 1, open_low=True),
+        "n_iter_no_change": integer(1),
+        "tol": real(0),
+        "warm_start": BOOLEAN,
+        "nulls": one_of("error", "empty"),
+        "random_state": RANDOM_STATE,
+        "verbose": integer(0) | BOOLEAN,
+    }
+
+    # ------------------------------------------------------------------ checks
+
+    def _check_parameters(self) -> None:
+        owner = type(self).__name__
+        check_parameters(owner, self.get_params(deep=False), self._rules)
+        if self.rank > self.prompt_length > 0:
+            raise InvalidParameter(
+                f"{owner}: parameter rank must be at most prompt_length; "
+                f"got rank={self.rank} and prompt_length={self.prompt_length}"
+            )
+        if self.gate == "instance" and self.rank == 0 and self.prompt_length > 0:
+            raise InvalidParameter(
+                f"{owner}: gate='instance' has no task prompt, so rank=0 leaves no prompt at all; "
+                "use rank >= 1, or another gate for plain prompt tuning"
+            )
+
+    def _check_texts(self, X: Any, *, reset: bool) -> Texts:
+        texts = check_texts(X, self.nulls)
+        if reset:
+            self.n_features_in_ = texts.n_columns
+            self.__dict__.pop("feature_names_in_", None)
+            if texts.names is not None:
+                self.feature_names_in_ = texts.names
+        elif texts.n_columns != self.n_features_in_:
+            raise InvalidInput(
+                f"X has {texts.n_columns} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input (1 for texts, 2 for text pairs)."
+            )
+        elif texts.names is not None and hasattr(self, "feature_names_in_"):
+            self._check_names(texts.names)
+        return texts
+
+    def _check_names(self, names: np.ndarray) -> None:
+        if list(names) != list(self.feature_names_in_):
+            raise InvalidInput(
+                "The feature names should match those that were passed during fit: fitted with "
+                f"{list(self.feature_names_in_)}, got {list(names)}."
+            )
+
+    def _check_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise NotFitted(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with texts "
+                "and targets before using this method."
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_weights")
+
+    # ------------------------------------------------------------------ after fit
+
+    def _live_network(self) -> Any:
+        """The network of a fitted estimator, built from plain data if it is not there."""
+        if getattr(self, "_network", None) is None:
+            from sklopa._building import restore
+
+            self._network = restore(self._design, self._weights)
+        return self._network
+
+    def _prepare(self, texts: Texts) -> tuple[Any, tuple]:
+        """Tokens and instance embeddings of all rows, and what there is to say of truncation."""
+        from sklopa._preparing import prepare_rows
+
+        return prepare_rows(self._live_network(), self._design, texts.rows)
+
+    def _keep_network(self) -> None:
+        """The live network as arrays: what makes the estimator fitted, and what is pickled."""
+        self._weights = self._network_arrays()
+        self._sklopa_version = __version__
+
+    def _network_arrays(self) -> dict[str, np.ndarray]:
+        from sklopa._training import snapshot
+
+        return {name: value.numpy() for name, value in snapshot(self._network).items()}
+
+    def _run(self, X: Any, what: str) -> np.ndarray:
+        """What the network makes of every row of X: outputs, features or prompts."""
+        from sklopa._inference import run_rows
+        from sklopa._tokens import warn_truncated
+
+        self._check_fitted()
+        rows, truncation = self._prepare(self._check_texts(X, reset=False))
+        warn_truncated(*truncation)
+        network = self._live_network()
+        run = {"outputs": network, "features": network.features, "prompts": network.prompts}
+        return run_rows(network, rows, run[what], self.batch_size)
+
+    def generate_prompts(self, X: Any) -> np.ndarray:
+        """The soft prompt that stands in front of each text.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+            Texts, or text pairs.
+
+        Returns
+        -------
+        ndarray of shape (n, P, D), float32
+            P rows of backbone width D (2 P rows with ``gate="concat"``).
+        """
+        self._check_fitted()
+        if self._design.n_rows == 0:
+            texts = self._check_texts(X, reset=False)
+            width = self._live_network().frozen.prompt_width
+            return np.zeros((len(texts), 0, width), dtype=np.float32)
+        return self._run(X, "prompts")
+
+    # ------------------------------------------------------------------ pickling and tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in _LIVE}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.string = True
+        tags.target_tags.required = True
+        tags.requires_fit = True
+        return tags

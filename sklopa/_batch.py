@@ -1,0 +1,133 @@
+"""What travels between the stages, as frozen dataclasses.
+
+Letters used for shapes everywhere in sklopa: B batch, T tokens, P prompt length (rows in
+front of the text), R rank, D backbone width, E encoder width, H bottleneck width,
+C classes (columns of the output), L backbone layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of one input, before it meets a batch.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (T,), int64
+    types : ndarray of shape (T,), int64, or None
+        Which of the two texts of a pair a token belongs to.
+    slot : int
+        Index of the token whose state a verbaliser reads, or that predicts the first token of
+        a target; -1 for the last one.
+    target : ndarray of shape (K,), int64, or None
+        Tokens to be generated, the end token included.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None = None
+    slot: int = -1
+    target: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokens of B inputs, padded on the right to the longest of them.
+
+    Attributes
+    ----------
+    ids : Tensor of shape (B, T), int64
+    mask : Tensor of shape (B, T), int64; 1 for a token, 0 for padding
+    types : Tensor of shape (B, T), int64, or None
+    slot : Tensor of shape (B,), int64; position of the token to read
+    target, target_mask : Tensors of shape (B, K), int64, or None
+    """
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor | None
+    slot: Tensor
+    target: Tensor | None = None
+    target_mask: Tensor | None = None
+
+    @classmethod
+    def collate(cls, rows: list[Tokens], pad_id: int = 0) -> TokenBatch:
+        """Pad `rows` on the right and stack them."""
+        ids, mask = _stack([row.ids for row in rows], pad_id)
+        types = None if rows[0].types is None else _stack([row.types for row in rows])[0]
+        slot = [row.slot if row.slot >= 0 else max(0, len(row) - 1) for row in rows]
+        target = target_mask = None
+        if rows[0].target is not None:
+            target, target_mask = _stack([row.target for row in rows])
+        return cls(ids, mask, types, torch.tensor(slot), target, target_mask)
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch on `device`."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
+        return replace(self, **moved)
+
+
+def _stack(rows: list[np.ndarray], fill: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows of tokens under each other, (B, T), and where there is one, (B, T)."""
+    shape = (len(rows), max(1, max(len(row) for row in rows)))
+    values = np.full(shape, fill, dtype=np.int64)
+    mask = np.zeros(shape, dtype=np.int64)
+    for i, row in enumerate(rows):
+        values[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return torch.from_numpy(values), torch.from_numpy(mask)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that the network needs for B rows. Parts that a network does not read are None.
+
+    Attributes
+    ----------
+    tokens : TokenBatch of what the frozen backbone reads
+    embedding : Tensor of shape (B, E), the instance embeddings (or, for a linear probe,
+        the frozen features themselves)
+    encoder_tokens : TokenBatch of what a *trained* instance encoder reads
+    target : Tensor of shape (B,) or (B, C)
+    weight : Tensor of shape (B,), sample weights with mean one over the training set
+    """
+
+    tokens: TokenBatch | None = None
+    embedding: Tensor | None = None
+    encoder_tokens: TokenBatch | None = None
+    target: Tensor | None = None
+    weight: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class PromptedBatch:
+    """What the frozen backbone runs on: prompt rows, then the embedded text, then padding.
+
+    Attributes
+    ----------
+    embeds : Tensor of shape (B, P + T, D)
+    mask : Tensor of shape (B, P + T), int64
+    positions : Tensor of shape (B, P + T), int64, counted from 0 at the first prompt row
+    types : Tensor of shape (B, P + T), int64, or None
+    prompt_length : int, P
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    positions: Tensor
+    types: Tensor | None
+    prompt_length: int

@@ -1,0 +1,117 @@
+"""A design in plain values -> a live network, fresh or with given weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sklopa._backbone import Backbone
+from sklopa._device import seeded_generator
+from sklopa._frozen import FrozenModel
+from sklopa._heads import LinearHead, VerbalizerHead
+from sklopa._instance import TrainedEncoder
+from sklopa._language import LanguageNetwork
+from sklopa._loading import load
+from sklopa._network import LoPANetwork
+from sklopa._prompt import LowRankPrompt
+from sklopa._tokens import Template
+
+
+@dataclass(frozen=True)
+class Design:
+    """All that shapes a network, in plain values, so that it can be built again anywhere.
+
+    Attributes
+    ----------
+    backbone : Backbone, the frozen model
+    encoder : Backbone, the model that makes instance embeddings
+    n_outputs : int, C
+    word_ids : tuple of int of length C for a verbaliser, None for a linear head
+    template : Template around the text, for a verbaliser or a generator
+    generates : bool, whether targets are texts
+    reserved : int, positions kept free behind the text for what is generated
+    prompt_length, rank, bottleneck, gate, dropout, train_encoder, max_length
+        As the estimator parameters of the same names.
+    """
+
+    backbone: Backbone
+    encoder: Backbone
+    n_outputs: int
+    prompt_length: int
+    rank: int
+    bottleneck: int
+    gate: str
+    dropout: float
+    train_encoder: bool
+    max_length: int | None
+    word_ids: tuple[int, ...] | None = None
+    template: Template | None = None
+    generates: bool = False
+    reserved: int = 0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether there is nothing but a linear layer on the frozen features."""
+        return self.prompt_length == 0 and self.word_ids is None and not self.generates
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that the prompt puts in front of a text."""
+        doubled = self.gate == "concat" and self.rank > 0
+        return self.prompt_length * (2 if doubled else 1)
+
+    @property
+    def reads_instances(self) -> bool:
+        """Whether the prompt depends on the instance."""
+        return self.prompt_length > 0 and self.rank > 0
+
+
+def build(design: Design, seed: int = 0) -> LoPANetwork:
+    """A network with fresh weights drawn from `seed`."""
+    frozen = load(design.backbone)
+    generator = seeded_generator(seed)
+    encoder = load(design.encoder) if design.reads_instances else None
+    network = LanguageNetwork if design.generates else LoPANetwork
+    return network(
+        frozen,
+        prompt=_fresh_prompt(design, frozen, encoder, generator),
+        head=_fresh_head(design, frozen),
+        encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
+    )
+
+
+def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
+    """A network with given weights, ready to predict."""
+    network = build(design)
+    # torch.tensor copies, and so also takes arrays that are memory-mapped for reading only.
+    network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    return network.eval()
+
+
+def _fresh_prompt(
+    design: Design,
+    frozen: FrozenModel,
+    encoder: FrozenModel | None,
+    generator: torch.Generator,
+) -> LowRankPrompt | None:
+    if design.prompt_length == 0:
+        return None
+    return LowRankPrompt(
+        frozen.vocabulary_rows(design.prompt_length, generator),
+        encoder_width=encoder.width if encoder else 0,
+        rank=design.rank,
+        bottleneck=design.bottleneck,
+        gate=design.gate,
+        dropout=design.dropout,
+        generator=generator,
+    )
+
+
+def _fresh_head(design: Design, frozen: FrozenModel) -> LinearHead | VerbalizerHead | None:
+    if design.generates:
+        return None
+    if design.word_ids is not None:
+        return VerbalizerHead(frozen, list(design.word_ids))
+    return LinearHead(frozen.width, design.n_outputs, frozen.family.pooling)

@@ -1,0 +1,397 @@
+"""`LoPAClassifier`: texts and labels in, labels and probabilities out."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.metrics import accuracy_score
+
+from sklopa._backbone import Backbone, as_backbone
+from sklopa._base import BaseLoPA
+from sklopa._fitting import TrainedLoPA, weighted
+from sklopa._parameters import NONE, instance_of, one_of
+from sklopa._targets import Labels, apply_class_weight, check_lengths, check_weights, encode_labels
+from sklopa._texts import Texts
+from sklopa.errors import FitFailed, InvalidInput
+
+
+class LoPAClassifier(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, TrainedLoPA
+):
+    """Classify texts with a frozen language model and a soft prompt for each text.
+
+    LoPA (low-rank prompt adaptation) puts P learned rows in front of the embedded text. The rows
+    are made for each text from its embedding; the language model itself never changes. What is
+    trained is small, so a fitted classifier pickles in a few megabytes or less, and any number
+    of them share one copy of the model in memory.
+
+    Parameters
+    ----------
+    model : str, Path or Backbone, default="sentence-transformers/all-MiniLM-L6-v2"
+        The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
+    prompt_length : int, default=10
+        P >= 0, rows in front of the text. More rows can say more and cost time, since each is
+        read like a token. 0 means no prompt: a linear probe on the frozen features.
+    rank : int, default=4
+        0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
+        which is prompt tuning.
+    gate : {"sigmoid", "add", "max", "concat", "instance"}, default="sigmoid"
+        How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
+        Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
+        "instance" drops Z_S, which is IDPG.
+    bottleneck : int, default=256
+        H, hidden width of the two small networks that make U and V. Most trained values are
+        here: their number grows with H (2 E + R (P + D)).
+    dropout : float, default=0.1
+        Share of the instance embedding that is dropped in training, in [0, 1).
+    encoder : str, Path or Backbone, default=None
+        Model that makes the instance embedding; None is the frozen backbone itself.
+    train_encoder : bool, default=False
+        Train (a private copy of) the encoder too. All of its weights then count as trainable,
+        and are stored with the classifier.
+    head : {"linear", "verbalizer"}, default="linear"
+        "linear" trains a linear layer on the pooled states of the text. "verbalizer" trains the
+        prompt alone and reads one word a class from the model's own vocabulary: at the mask of
+        a masked language model, or after the template for a causal one.
+    template : str, default=None
+        For ``head="verbalizer"``: text with ``{text}``, ``{text_pair}`` for pairs, and ``{mask}``
+        for masked language models. None puts the mask behind the text.
+    verbalizer : dict, default=None
+        ``{label: word}`` for ``head="verbalizer"``. None takes the labels themselves.
+    max_length : int, default=None
+        Token limit of a text; None is what the backbone allows minus the prompt.
+    max_iter : int, default=6
+        Epochs at most.
+    batch_size : int, default=32
+        Rows in a training step, and in a chunk of a prediction (which does not change it).
+    learning_rate : float, default=1e-3
+        Of the instance networks. The task prompt learns ten times as fast, the head three times.
+    weight_decay : float, default=0.0
+        Decoupled weight decay (AdamW) on all that is trained.
+    early_stopping : bool, default=False
+        Hold out rows (or use `X_val`), stop when their accuracy no longer rises, and go back to
+        the best epoch. Otherwise training stops when the loss no longer falls.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out for `early_stopping`.
+    n_iter_no_change : int, default=5
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes, as everywhere in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present state instead of starting anew.
+    nulls : {"error", "empty"}, default="error"
+        What to do with missing texts: refuse them, or read them as empty ones.
+    random_state : int, RandomState or None, default=None
+        Same integer, same machine: same bits.
+    verbose : int, default=0
+        1 shows a progress bar with loss, rows a second and the time left.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The labels; for multilabel the names of the columns.
+    n_features_in_ : int
+        1 for texts, 2 for text pairs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X was a frame.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Validation accuracy of each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    history_ : list of dict
+        All that is known of each epoch.
+    n_trainable_parameters_ : int
+        Number of trained values.
+    n_truncated_ : int
+        Training texts that were longer than the token limit.
+    dtype_, device_ : str
+        Precision and device of the frozen backbone.
+    backbone_revision_ : str or None
+        Commit of the checkpoint on the hub.
+
+    References
+    ----------
+    A. Jain, S. Chaudhuri, T. Reps, C. Jermaine. "Prompt Tuning Strikes Back: Customizing
+    Foundation Models with Low-Rank Prompt Adaptation." NeurIPS 2024. arXiv:2405.15282.
+
+    Examples
+    --------
+    >>> from sklopa import LoPAClassifier
+    >>> from sklopa.datasets import load_intents
+    >>> texts, labels = load_intents(return_X_y=True)
+    >>> clf = LoPAClassifier(random_state=0).fit(texts, labels)  # doctest: +SKIP
+    >>> clf.predict(["where is my parcel?"])  # doctest: +SKIP
+    array(['track_order'], dtype=object)
+    """
+
+    _rules = BaseLoPA._rules | {
+        "head": one_of("linear", "verbalizer"),
+        "template": instance_of(str, named="a text") | NONE,
+        "verbalizer": instance_of(dict, named="a dict {label: word}") | NONE,
+        "class_weight": instance_of(dict, named="a dict") | one_of("balanced") | NONE,
+    }
+
+    def __init__(
+        self,
+        model: str | PathLike | Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+        *,
+        prompt_length: int = 10,
+        rank: int = 4,
+        gate: str = "sigmoid",
+        bottleneck: int = 256,
+        dropout: float = 0.1,
+        encoder: str | PathLike | Backbone | None = None,
+        train_encoder: bool = False,
+        head: str = "linear",
+        template: str | None = None,
+        verbalizer: dict | None = None,
+        max_length: int | None = None,
+        max_iter: int = 6,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        class_weight: dict | str | None = None,
+        warm_start: bool = False,
+        nulls: str = "error",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.prompt_length = prompt_length
+        self.rank = rank
+        self.gate = gate
+        self.bottleneck = bottleneck
+        self.dropout = dropout
+        self.encoder = encoder
+        self.train_encoder = train_encoder
+        self.head = head
+        self.template = template
+        self.verbalizer = verbalizer
+        self.max_length = max_length
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.nulls = nulls
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------ fitting
+
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> LoPAClassifier:
+        """One more epoch, on these rows, at a constant learning rate.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like of shape (C,), default=None
+            All labels that will ever come. Needed in the first call only.
+
+        Returns
+        -------
+        self
+        """
+        self._check_parameters()
+        first = not self.__sklearn_is_fitted__()
+        texts = self._check_texts(X, reset=first)
+        check_lengths(len(texts), y=y)
+        self._check_classes(classes, first)
+        labels, weights = self._check_targets(texts, y, sample_weight, known=True)
+        start_seed, batch_seed, _ = self._seeds()
+        if first:
+            self._start(labels, start_seed)
+        rows = weighted(self._learnable(texts, labels), weights)
+        self.n_truncated_ = self._truncation[0]
+        self._warn_truncated()
+        self._train_one_epoch(rows, batch_seed)
+        return self
+
+    # ------------------------------------------------------------------ predicting
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Label of each text.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        ndarray of shape (n,), or indicator matrix (n, C) for multilabel
+        """
+        return self._decide(self._run(X, "outputs"))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class, (n, C). Rows sum to one, except for multilabel."""
+        return self._probabilities(self._run(X, "outputs"))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithm of `predict_proba`, (n, C)."""
+        return np.log(self.predict_proba(X))
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Logits (n, C); for two classes (n,), positive for ``classes_[1]``."""
+        logits = self._run(X, "outputs")
+        if len(self.classes_) == 2 and not self._is_multilabel:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Adapted features: the states that the head reads, pooled over each text.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+        """
+        return self._run(X, "features")
+
+    # ------------------------------------------------------------------ steps, in calling order
+
+    def _check_classes(self, classes: Any, first: bool) -> None:
+        """The labels of `partial_fit`: told in the first call, and the same from then on."""
+        if classes is None:
+            if first:
+                raise InvalidInput(
+                    "classes must be passed on the first call to partial_fit: all labels that "
+                    "will ever come."
+                )
+            return
+        given = np.unique(np.asarray(classes))
+        if first:
+            self.classes_ = given
+            self.__dict__.pop("_is_multilabel", None)
+        elif not np.array_equal(given, self.classes_):
+            raise InvalidInput(
+                f"classes={given.tolist()!r} is not the same as on the last call to partial_fit, "
+                f"which had {self.classes_.tolist()!r}."
+            )
+
+    def _check_targets(
+        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
+    ) -> tuple[Labels, np.ndarray]:
+        labels = encode_labels(y, self.classes_ if known else None, name=name)
+        weights = check_weights(sample_weight, len(texts))
+        if known and labels.is_multilabel != getattr(self, "_is_multilabel", labels.is_multilabel):
+            kind, other = ("several labels", "one label")[:: 1 if labels.is_multilabel else -1]
+            raise InvalidInput(f"{name} has {kind} a row; the model was fitted with {other}.")
+        if labels.is_multilabel and self.class_weight is not None:
+            raise InvalidInput(
+                f"class_weight={self.class_weight!r} cannot be used where rows have several "
+                "labels; use sample_weight, or class_weight=None."
+            )
+        if not labels.is_multilabel:
+            weights = apply_class_weight(weights, labels.classes[labels.codes], self.class_weight)
+        seen = labels.codes[weights > 0]
+        if not known and not labels.is_multilabel and len(np.unique(seen)) < 2:
+            raise InvalidInput(
+                f"{type(self).__name__} needs at least 2 classes; y has one class: "
+                f"{labels.classes.tolist()[seen[0]]!r}."
+            )
+        return labels, weights
+
+    def _start(self, labels: Labels, seed: int) -> None:
+        self.classes_, self._is_multilabel = labels.classes, labels.is_multilabel
+        words = self._label_words() if self.head == "verbalizer" else {}
+        self.__dict__.pop("_weights", None)
+        self._start_network(self._design_network(len(labels.classes), **words), seed)
+
+    def _label_words(self) -> dict[str, Any]:
+        """The parts of the design that only a verbaliser has."""
+        from sklopa._loading import load
+        from sklopa._verbalizer import make_template, word_ids
+
+        frozen = load(as_backbone(self.model))
+        return {
+            "template": make_template(frozen, self.template, self.n_features_in_),
+            "word_ids": word_ids(frozen, self.classes_.tolist(), self.verbalizer),
+        }
+
+    def _learnable(self, texts: Texts, labels: Labels) -> Any:
+        import torch
+
+        rows, self._truncation = self._prepare(texts)
+        return rows.with_target(torch.from_numpy(labels.codes))
+
+    def _strata(self, labels: Labels) -> np.ndarray | None:
+        return None if labels.is_multilabel else labels.codes
+
+    def _start_head(self, rows: Any, total_weight: float) -> None:
+        """Begin with the best linear reading of the untrained prompt's features."""
+        from sklopa._inference import run_rows
+
+        if self.head != "linear":
+            return
+        import torch
+
+        features = run_rows(self._network, rows, self._network.features, self.batch_size)
+        if not np.isfinite(features).all():
+            raise FitFailed(
+                f"The states of {self._design.backbone.model} are not finite. Check its weights, "
+                "or use Backbone(..., dtype='float32')."
+            )
+        weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
+        start = self._objective.start(torch.from_numpy(features), rows.target, weight)
+        self._network.head.start_from(*start)
+
+    @property
+    def _objective(self) -> Any:
+        from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
+
+        return BinaryCrossEntropy() if self._is_multilabel else CrossEntropy(len(self.classes_))
+
+    def _score_rows(self, rows: Any) -> float:
+        from sklopa._inference import run_rows
+
+        outputs = run_rows(self._network, rows, self._network, self.batch_size)
+        decided = (outputs > 0) if self._is_multilabel else outputs.argmax(axis=1)
+        return float(accuracy_score(rows.target.numpy(), decided))
+
+    def _decide(self, logits: np.ndarray) -> np.ndarray:
+        if self._is_multilabel:
+            return (logits > 0).astype(np.int64)
+        return self.classes_[logits.argmax(axis=1)]
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        logits = logits.astype(np.float64)
+        if self._is_multilabel:
+            return 0.5 * (1 + np.tanh(0.5 * logits))
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    # ------------------------------------------------------------------ what scikit-learn asks
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._live_network().frozen.width
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []  # features are float32
+        return tags

@@ -1,0 +1,205 @@
+"""The frozen backbone: embedded text and soft prompt -> states (B, P + T, D)."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklopa._batch import PromptedBatch, TokenBatch
+from sklopa._families import Family
+from sklopa._tokens import Template, TextReader
+from sklopa.errors import UnsupportedBackbone
+
+
+class FrozenModel:
+    """A pretrained model and its tokenizer, shared and never changed.
+
+    Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
+
+    Parameters
+    ----------
+    model : transformers PreTrainedModel
+    tokenizer : transformers tokenizer
+    family : Family
+    key : hashable
+        Stands for the model in caches.
+    has_lm_head : bool
+        Whether the checkpoint brought the weights of a language-model head.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, family: Family, *, key: Hashable, has_lm_head: bool
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.family = family
+        self.key = key
+        self.has_lm_head = has_lm_head
+        both = family.kind == "encoder-decoder"
+        self.base = model.get_encoder() if both else model.base_model
+        self.embedding = model.get_input_embeddings()
+        self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
+        self.config = model.config
+        self.name = getattr(model.config, "name_or_path", "") or str(key)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the checkpoint on the hub; None for a local folder."""
+        return getattr(self.config, "_commit_hash", None)
+
+    @property
+    def width(self) -> int:
+        """D of the states that the backbone returns."""
+        return self.family.state_width(self.config)
+
+    @property
+    def prompt_width(self) -> int:
+        """D of the rows that enter the backbone: the width of its word embeddings."""
+        return self.embedding.embedding_dim
+
+    @property
+    def room(self) -> int | None:
+        """Rows, prompt and tokens together, that the backbone can read; None if unbounded."""
+        room = self.family.room(self.config)
+        limit = getattr(self.tokenizer, "model_max_length", None)
+        # Tokenizers without a limit report an absurdly large number.
+        limits = [n for n in (room, limit) if n is not None and n < 10**9]
+        return min(limits, default=None)
+
+    def reader(self, max_tokens: int | None, template: Template | None = None) -> TextReader:
+        """A reader of texts for this model."""
+        return TextReader(
+            self.tokenizer,
+            name=self.key,
+            max_tokens=max_tokens,
+            with_types=getattr(self.config, "type_vocab_size", 0) > 1,
+            template=template,
+        )
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings (B, T, D) of token ids (B, T), scaled as the model scales them."""
+        return self.embedding(ids)
+
+    def vocabulary_rows(self, n: int, generator: torch.Generator) -> Tensor:
+        """Word embeddings (n, D) of tokens drawn at random, special tokens left out.
+
+        Where prompts start matters: rows of the vocabulary are vectors that the backbone has
+        read before (Lester et al., 2021, section 3.2).
+        """
+        n_tokens = self.embedding.num_embeddings
+        allowed = torch.ones(n_tokens)
+        special = [i for i in getattr(self.tokenizer, "all_special_ids", []) if i < n_tokens]
+        allowed[special] = 0
+        enough = n <= int(allowed.sum())
+        ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
+        return self.embed(ids.to(self.device)).float().cpu()
+
+    def states(self, inputs: PromptedBatch) -> Tensor:
+        """Last states (B, P + T, D), in float32."""
+        arguments = {"inputs_embeds": inputs.embeds, "attention_mask": inputs.mask}
+        arguments |= self.positions(inputs.positions)
+        if inputs.types is not None:
+            arguments["token_type_ids"] = inputs.types
+        if "use_cache" in self.accepts:
+            arguments["use_cache"] = False
+        return self.base(**arguments)[0].float()
+
+    def positions(self, positions: Tensor) -> dict[str, Tensor]:
+        """The argument that tells the model positions counted from 0, where it takes one."""
+        if "position_ids" not in self.accepts:
+            return {}
+        return {"position_ids": positions + self.family.first_position(self.config)}
+
+    def lm_logits(self, states: Tensor) -> Tensor:
+        """Vocabulary logits (B, K, V) of states (B, K, D), by the model's own head.
+
+        Raises
+        ------
+        UnsupportedBackbone
+            If the checkpoint has no language-model head.
+        """
+        self.require_lm_head()
+        shell = copy.copy(self.model)  # the same weights, with the body taken out
+        shell._modules = dict(self.model._modules)
+        shell._modules[self.model.base_model_prefix] = _PassThrough()
+        return shell(inputs_embeds=states.to(self.dtype)).logits.float()
+
+    def require_lm_head(self) -> None:
+        """Raise unless the checkpoint has a language-model head."""
+        if not self.has_lm_head:
+            raise UnsupportedBackbone(
+                f"{self.name!r} was saved without a language-model head, which words are read "
+                "from. Use head='linear', or a checkpoint saved for masked or causal language "
+                "modelling."
+            )
+
+
+class _PassThrough(nn.Module):
+    """Stands in for the body of a language model and hands its input to the head."""
+
+    @property
+    def decoder(self) -> _PassThrough:
+        """Itself: some language models call the inner part of their body."""
+        return self
+
+    def forward(self, *args: Any, inputs_embeds: Tensor, **kwargs: Any) -> _OnlyStates:
+        return _OnlyStates(inputs_embeds)
+
+
+class _OnlyStates:
+    """What a body returns, reduced to its last states; all else that a head may ask for is None."""
+
+    def __init__(self, states: Tensor) -> None:
+        self.last_hidden_state = states
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return (self.last_hidden_state,)[index]
+
+
+def pad_left(inputs: PromptedBatch) -> PromptedBatch:
+    """The same rows with padding in front, so that all of them end at the same place.
+
+    Prompt and text keep their order and positions: padding, prompt, text.
+    """
+    length = inputs.mask.shape[1]
+    padding = length - inputs.mask.sum(dim=1, keepdim=True)  # (B, 1)
+    source = (torch.arange(length, device=inputs.mask.device) - padding) % length  # (B, L)
+    rows = torch.arange(len(source), device=source.device).unsqueeze(1)
+    mask = inputs.mask[rows, source]
+    types = None if inputs.types is None else inputs.types[rows, source]
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return PromptedBatch(inputs.embeds[rows, source], mask, positions, types, inputs.prompt_length)
+
+
+def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> PromptedBatch:
+    """Put prompts (B, P, D) in front of embedded texts (B, T, D).
+
+    Mask, positions and token types are made here, after the prompt is in place, and nowhere
+    else: positions count from the first prompt row, so the text is shifted by P as it would
+    be behind P real tokens.
+    """
+    mask, types, length = tokens.mask, tokens.types, 0
+    if prompt is not None:
+        length = prompt.shape[1]
+        embeds = torch.cat([prompt.to(embeds.dtype), embeds], dim=1)  # (B, P + T, D)
+        mask = torch.cat([mask.new_ones(len(mask), length), mask], dim=1)
+        if types is not None:
+            types = torch.cat([types.new_zeros(len(types), length), types], dim=1)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return PromptedBatch(embeds, mask, positions, types, length)

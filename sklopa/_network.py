@@ -1,0 +1,70 @@
+"""The pipe in one module: instance embedding -> prompt -> frozen backbone -> head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sklopa._batch import Batch
+from sklopa._frozen import FrozenModel, prepend
+from sklopa._heads import LinearHead, VerbalizerHead
+from sklopa._instance import TrainedEncoder
+from sklopa._prompt import LowRankPrompt
+
+
+class LoPANetwork(nn.Module):
+    """Prompt, head and (where it is trained) encoder around a shared frozen backbone.
+
+    Its parameters are exactly what is trained; the frozen model is held, not owned.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenModel,
+        prompt: LowRankPrompt | None,
+        head: LinearHead | VerbalizerHead | None,
+        encoder: TrainedEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
+        self.prompt, self.head, self.encoder = prompt, head, encoder
+        self.to(frozen.device)
+
+    @property
+    def frozen(self) -> FrozenModel:
+        return self._frozen[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.frozen.device
+
+    @property
+    def n_trainable(self) -> int:
+        """Number of trained values."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Outputs (B, C)."""
+        return self.head(self.features(batch))
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the head reads: adapted features (B, D)."""
+        if batch.tokens is None:  # a linear probe: the frozen features came with the batch
+            return batch.embedding
+        return self.features_behind(self.prompts(batch), batch)
+
+    def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
+        """Features (B, D) behind prompts (B, P, D) of the caller's choice."""
+        inputs = prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
+        states = self.frozen.states(inputs)  # (B, P + T, D)
+        return self.head.features(states, batch.tokens, inputs.prompt_length)
+
+    def prompts(self, batch: Batch) -> Tensor | None:
+        """Soft prompts (B, P, D); None where there is no prompt."""
+        if self.prompt is None:
+            return None
+        if self.encoder is not None:
+            return self.prompt(self.encoder(batch.encoder_tokens))
+        if batch.embedding is None:  # nothing depends on the instance
+            return self.prompt(self.prompt.task.new_empty(len(batch.tokens.ids), 0))
+        return self.prompt(batch.embedding)

@@ -1,0 +1,48 @@
+"""Texts -> rows that the network can run on: every stage that is computed once for a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sklopa._building import Design
+from sklopa._cache import Row
+from sklopa._frozen import FrozenModel
+from sklopa._instance import embed_texts
+from sklopa._loading import load
+from sklopa._network import LoPANetwork
+from sklopa._rows import Rows
+
+Truncation = tuple[int, int, int | None]
+
+
+def prepare_rows(
+    network: LoPANetwork, design: Design, texts: Sequence[Row]
+) -> tuple[Rows, Truncation]:
+    """Tokens and instance embeddings of texts.
+
+    Returns
+    -------
+    rows : Rows
+    truncation : (texts that were truncated, texts, token limit)
+    """
+    frozen = network.frozen
+    limit = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
+    tokens, n_truncated = frozen.reader(limit, design.template).read(texts)
+    truncation = (n_truncated, len(texts), limit)
+    if design.is_probe:
+        return Rows(embedding=embed_texts(frozen, texts, limit)), truncation
+    if not design.reads_instances:
+        return Rows(tokens=tokens), truncation
+    encoder = load(design.encoder)
+    # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
+    limit = token_limit(encoder, design.max_length, 0)
+    if network.encoder is not None:
+        return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(texts)[0]), truncation
+    return Rows(tokens=tokens, embedding=embed_texts(encoder, texts, limit)), truncation
+
+
+def token_limit(frozen: FrozenModel, max_length: int | None, n_rows: int) -> int | None:
+    """Most tokens of a text, with `n_rows` positions for others; None if nothing bounds them."""
+    room = None if frozen.room is None else frozen.room - n_rows
+    limits = [n for n in (room, max_length) if n is not None]
+    return min(limits, default=None)

@@ -1,0 +1,147 @@
+"""Instance embedding -> soft prompt: the low-rank prompt of LoPA. Pure mathematics."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+GATES = ("sigmoid", "add", "max", "concat", "instance")
+
+
+class LowRankPrompt(nn.Module):
+    r"""A soft prompt for each instance, :math:`Z = Z_S \odot \sigma(U V^\top)`.
+
+    .. math:: U = W_{u2} \tanh(W_{u1} e), \quad V = W_{v2} \tanh(W_{v1} e), \quad Z_I = U V^\top
+
+    with `e` the instance embedding, :math:`U` (P, R), :math:`V` (D, R), and the task prompt
+    :math:`Z_S` (P, D) shared by all instances. Jain et al., *Prompt Tuning Strikes Back:
+    Customizing Foundation Models with Low-Rank Prompt Adaptation*, NeurIPS 2024, eq. 2-4.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (P, D)
+        Word embeddings of the frozen backbone that the prompt starts from. The *gated* prompt
+        starts with their norms, whatever the gate.
+    encoder_width : int
+        E, the width of the instance embedding.
+    rank : int
+        R >= 0. With 0 there is no instance part and Z = Z_S, which is prompt tuning
+        (Lester et al., 2021).
+    bottleneck : int
+        H, the hidden width of the two networks.
+    gate : {"sigmoid", "add", "max", "concat", "instance"}
+        How Z_S and Z_I meet. "concat" gives 2 P rows. "instance" drops Z_S, which is IDPG
+        (Wu et al., 2022) in low-rank form.
+    dropout : float
+        Share of the instance embedding that is dropped in training.
+    generator : torch.Generator
+        Source of the starting weights and of the dropout masks; the global one is not used.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        *,
+        encoder_width: int,
+        rank: int,
+        bottleneck: int,
+        gate: str,
+        dropout: float,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.length, self.width = rows.shape
+        self.rank, self.gate, self.dropout = rank, gate, dropout
+        self.generator = generator
+        self.task = (
+            None if gate == "instance" else nn.Parameter(rows * _undo_gate(rows, gate, rank))
+        )
+        self.u = self.v = None
+        if rank > 0:
+            self.u = _bottleneck_network(encoder_width, bottleneck, self.length * rank, generator)
+            self.v = _bottleneck_network(encoder_width, bottleneck, self.width * rank, generator)
+            if gate in ("concat", "instance"):
+                self._start_instance_part_at(rows)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the prompt that `forward` returns: P, or 2 P for "concat"."""
+        return self.length * 2 if self.gate == "concat" and self.rank else self.length
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Soft prompts (B, n_rows, D) for instance embeddings (B, E)."""
+        if self.rank == 0:
+            return self.task.expand(len(embedding), -1, -1)
+        instance = self._instance_part(self._drop(embedding))  # (B, P, D)
+        if self.gate == "sigmoid":
+            return self.task * torch.sigmoid(instance)
+        if self.gate == "add":
+            return self.task + instance
+        if self.gate == "max":
+            return torch.maximum(self.task.expand_as(instance), instance)
+        if self.gate == "concat":
+            return torch.cat([self.task.expand_as(instance), instance], dim=1)
+        return instance
+
+    def task_only(self, n: int) -> Tensor:
+        """The prompt (n, n_rows, D) with the instance part at rest (Z_I = 0)."""
+        if self.task is None:
+            raise ValueError("gate='instance' has no task prompt Z_S")
+        rows = self.task * (0.5 if self.gate == "sigmoid" and self.rank else 1.0)
+        if self.gate == "max" and self.rank:
+            rows = rows.clamp(min=0)
+        if self.n_rows > self.length:
+            rows = torch.cat([rows, torch.zeros_like(rows)])
+        return rows.expand(n, -1, -1)
+
+    def _instance_part(self, embedding: Tensor) -> Tensor:
+        u = self.u(embedding).view(-1, self.length, self.rank)
+        v = self.v(embedding).view(-1, self.width, self.rank)
+        return u @ v.transpose(1, 2)  # (B, P, D)
+
+    def _drop(self, embedding: Tensor) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return embedding
+        keep = torch.rand(embedding.shape, generator=self.generator, device=self.generator.device)
+        kept = (keep >= self.dropout).to(embedding.device)
+        return embedding * kept / (1 - self.dropout)
+
+    @torch.no_grad()
+    def _start_instance_part_at(self, rows: Tensor) -> None:
+        """Biases that make Z_I start at word embeddings, as it is fed in without a Z_S.
+
+        The columns of V are the first R rows, and row p of U picks one of them.
+        """
+        which = torch.arange(self.length) % self.rank
+        picks = torch.nn.functional.one_hot(which, self.rank)
+        start = rows[: self.rank]
+        columns = torch.zeros(self.width, self.rank)
+        columns[:, : len(start)] = start.T
+        self.u[-1].bias.copy_(picks.flatten().float())
+        self.v[-1].bias.copy_(columns.flatten())
+
+
+def _undo_gate(rows: Tensor, gate: str, rank: int) -> Tensor:
+    """Factor (P, 1) that gives the gated rows the norm of `rows` while Z_I is still near 0."""
+    if rank == 0 or gate in ("add", "concat"):
+        return torch.ones(len(rows), 1)
+    gated = rows * 0.5 if gate == "sigmoid" else rows.clamp(min=0)
+    return rows.norm(dim=1, keepdim=True) / gated.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def _bottleneck_network(
+    n_in: int, n_hidden: int, n_out: int, generator: torch.Generator
+) -> nn.Sequential:
+    """Linear -> tanh -> linear, with the usual uniform start drawn from `generator`."""
+    layers = [_linear(n_in, n_hidden, generator), nn.Tanh(), _linear(n_hidden, n_out, generator)]
+    return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    bound = n_in**-0.5
+    for parameter in (layer.weight, layer.bias):
+        start = torch.rand(parameter.shape, generator=generator, device=generator.device)
+        parameter.copy_((2 * start - 1) * bound)
+    return layer

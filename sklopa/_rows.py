@@ -1,0 +1,82 @@
+"""Inputs made ready for the network: everything that is computed once for a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklopa._batch import Batch, TokenBatch, Tokens
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n inputs, ready to be cut into batches. Parts that the network does not read are None.
+
+    Attributes
+    ----------
+    tokens : list of Tokens that the frozen backbone reads
+    embedding : Tensor of shape (n, E)
+    encoder_tokens : list of Tokens that a trained instance encoder reads
+    target : Tensor of shape (n,) or (n, C)
+    weight : Tensor of shape (n,), with mean one
+    """
+
+    tokens: list[Tokens] | None = None
+    embedding: Tensor | None = None
+    encoder_tokens: list[Tokens] | None = None
+    target: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.embedding if self.tokens is None else self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row (n,), which is what its cost grows with."""
+        if self.tokens is None:
+            return np.ones(len(self), dtype=np.int64)
+        return np.array([len(row) for row in self.tokens], dtype=np.int64)
+
+    def longest(self, indices: np.ndarray) -> int:
+        """Tokens of the longest of the rows at `indices`."""
+        return 1 if self.tokens is None else max(len(self.tokens[i]) for i in indices)
+
+    def with_target(self, target: Tensor) -> Rows:
+        """The same rows with something to learn."""
+        return replace(self, target=target)
+
+    def with_weight(self, weight: Tensor) -> Rows:
+        """The same rows with sample weights of mean one."""
+        return replace(self, weight=weight)
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """The rows at `indices` as one batch."""
+        where = torch.from_numpy(np.ascontiguousarray(indices))
+
+        def tokens(rows: list[Tokens] | None) -> TokenBatch | None:
+            return None if rows is None else TokenBatch.collate([rows[i] for i in indices])
+
+        def pick(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[where]
+
+        return Batch(
+            tokens=tokens(self.tokens),
+            embedding=pick(self.embedding),
+            encoder_tokens=tokens(self.encoder_tokens),
+            target=pick(self.target),
+            weight=pick(self.weight),
+        )
+
+    def subset(self, indices: np.ndarray) -> Rows:
+        """The rows at `indices`, as rows."""
+        where = torch.from_numpy(np.ascontiguousarray(indices))
+        parts = {}
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                parts[name] = [value[i] for i in indices]
+            elif value is not None:
+                parts[name] = value[where]
+        return Rows(**parts)

@@ -1,0 +1,132 @@
+"""The description and the registry: one model in memory, never copied, never pickled."""
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import tiny
+from sklearn.base import clone
+
+from sklopa import Backbone, LoPAClassifier, _demo, _registry
+from sklopa._loading import load
+from sklopa.errors import (
+    BackboneNotFound,
+    BackboneNotPicklable,
+    InvalidParameter,
+    UnsupportedBackbone,
+)
+
+
+def test_equal_fields_make_equal_descriptions():
+    one = Backbone("m", dtype="float32", quantization_config={"a": [1]})
+    two = Backbone(Path("m"), dtype="float32", quantization_config={"a": [1]})
+    other = Backbone("m", dtype="float32", quantization_config={"a": [2]})
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != other
+    assert one != Backbone("m")
+
+
+def test_torch_objects_and_their_names_are_the_same_description():
+    import torch
+
+    given = Backbone("m", dtype=torch.float16, device=torch.device("cpu"))
+    assert given == Backbone("m", dtype="float16", device="cpu")
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, clone])
+def test_copies_and_clones_are_the_same_object(make):
+    description = Backbone("m", revision="main")
+    assert make(description) is description
+    live = tiny.backbone()
+    assert make(live) is live
+
+
+def test_description_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Backbone("m").model = "other"
+
+
+def test_repr_shows_what_was_given():
+    assert repr(Backbone("m", dtype="float16")) == "Backbone('m', dtype='float16')"
+
+
+@pytest.mark.parametrize("model", [None, 3, "", b"m"])
+def test_wrong_kind_of_model_is_refused(model):
+    with pytest.raises(InvalidParameter, match="hub id or a folder"):
+        Backbone(model)
+
+
+def test_equal_descriptions_share_one_model_and_release_frees_it(tiny_folder):
+    one, two = load(Backbone(tiny_folder)), load(Backbone(tiny_folder))
+    assert one.embedding.weight.data_ptr() == two.embedding.weight.data_ptr()
+    Backbone(tiny_folder).release()
+    assert Backbone(tiny_folder) not in _registry._loaded
+    again = load(Backbone(tiny_folder))
+    assert again is not one
+    Backbone.release_all()
+    assert not _registry._loaded
+
+
+def test_estimators_clones_and_folds_share_one_model(tiny_folder, reviews):
+    from sklearn.model_selection import cross_val_score
+
+    classifier = LoPAClassifier(tiny_folder, prompt_length=2, rank=1, max_iter=1)
+    model = load(Backbone(tiny_folder))
+    before = {name: value.clone() for name, value in model.model.state_dict().items()}
+    cross_val_score(classifier, *reviews, cv=2)
+    assert load(Backbone(tiny_folder)) is model
+    for name, value in model.model.state_dict().items():
+        assert value.equal(before[name]), name
+
+
+def test_pickle_of_a_description_holds_only_the_description():
+    assert len(pickle.dumps(Backbone("org/model"))) < 500
+    assert pickle.loads(pickle.dumps(Backbone("org/model"))) == Backbone("org/model")
+
+
+def test_live_objects_pickle_with_an_error_that_names_the_remedy():
+    with pytest.raises(BackboneNotPicklable, match="save_pretrained"):
+        pickle.dumps(tiny.backbone())
+
+
+def test_missing_model_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(BackboneNotFound, match=r"'org/nothing'.*save_pretrained"):
+        load(Backbone("org/nothing", local_files_only=True))
+    with pytest.raises(BackboneNotFound, match="could not be loaded"):
+        load(Backbone(tmp_path))
+
+
+def test_family_without_soft_prompts_is_refused_before_weights_are_read(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(UnsupportedBackbone, match="'whisper'"):
+        load(Backbone(tmp_path))
+
+
+def test_demo_weights_that_differ_from_the_published_ones_are_refused(tmp_path, monkeypatch):
+    package = tmp_path / "fake_weights" / "model"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
+    (package / "model.safetensors").write_bytes(b"not the weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    fake = _demo.DemoModel("fake_weights", "model", "model.safetensors", "00" * 32)
+    monkeypatch.setitem(_demo.DEMO_MODELS, "org/demo", fake)
+    with pytest.raises(BackboneNotFound, match="SHA-256"):
+        load(Backbone("org/demo"))
+
+
+def test_demo_model_without_its_package_names_the_install_line(monkeypatch):
+    fake = _demo.DemoModel("no_such_package", "model", "model.safetensors", "00" * 32)
+    monkeypatch.setitem(_demo.DEMO_MODELS, "org/demo", fake)
+    with pytest.raises(BackboneNotFound, match="pip install no-such-package"):
+        load(Backbone("org/demo", local_files_only=True))
+
+
+def test_loading_leaves_the_settings_of_transformers_as_found(tiny_folder):
+    from transformers.utils import logging
+
+    Backbone(tiny_folder).release()
+    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    load(Backbone(tiny_folder))
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
