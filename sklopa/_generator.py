@@ -67,8 +67,8 @@ class LoPAGenerator(TrainedLoPA):
     weight_decay : float, default=0.0
         Decoupled weight decay (AdamW) on all that is trained.
     early_stopping : bool, default=False
-        Hold out rows (or use `X_val`), stop when their log-likelihood no longer rises, and go back to
-        the best epoch. Otherwise training stops when the loss no longer falls.
+        Hold out rows (or use `X_val`), stop when their log-likelihood no longer rises, and go
+        back to the best epoch. Otherwise training stops when the loss no longer falls.
     validation_fraction : float, default=0.1
         Share of the rows to hold out for `early_stopping`.
     n_iter_no_change : int, default=5

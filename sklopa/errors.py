@@ -56,7 +56,7 @@ class CodeExecutionDisabled(SklopaError, ValueError):
 
 
 class SandboxUnavailable(SklopaError, OSError):
-    """This platform cannot confine generated code as promised."""
+    """The platform cannot confine generated code as promised."""
 
 
 class TruncationWarning(UserWarning):

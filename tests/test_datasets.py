@@ -95,8 +95,10 @@ def test_as_frame_gives_series_and_a_frame_with_the_same_values(intents):
 def test_as_frame_with_return_X_y_gives_two_series():
     pd = pytest.importorskip("pandas")
     X, y = load_intents(return_X_y=True, as_frame=True)
-    assert isinstance(X, pd.Series) and X.name == "text"
-    assert isinstance(y, pd.Series) and y.name == "intent"
+    assert isinstance(X, pd.Series)
+    assert X.name == "text"
+    assert isinstance(y, pd.Series)
+    assert y.name == "intent"
 
 
 def test_only_as_frame_needs_pandas(monkeypatch):

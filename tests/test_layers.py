@@ -33,8 +33,11 @@ LEVELS = [
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
-LIGHT = {"__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry", "_parameters", "_texts",
-         "_targets", "_progress", "_cache", "_demo", "_families", "datasets", "errors"}  # fmt: skip
+LIGHT = {
+    "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
+    "_parameters", "_texts", "_targets", "_progress", "_cache", "_demo", "_families", "datasets",
+    "errors",
+}  # fmt: skip
 
 
 def own_imports(tree):
