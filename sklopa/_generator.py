@@ -37,8 +37,7 @@ class LoPAGenerator(TrainedLoPA):
         The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
     prompt_length : int, default=10
         P >= 0, rows in front of the text. More rows can say more and cost time, since each is
-        read like a token. 0 means no prompt: the
-        frozen model as it is.
+        read like a token. 0 means no prompt: the frozen model as it is.
     rank : int, default=4
         0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
         which is prompt tuning.

