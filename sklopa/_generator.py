@@ -13,7 +13,7 @@ from sklopa._fitting import TrainedLoPA
 from sklopa._parameters import BOOLEAN, NONE, Rule, integer, one_of, real
 from sklopa._targets import check_lengths, check_weights
 from sklopa._texts import Texts, check_target_texts
-from sklopa.errors import UnsupportedBackbone
+from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 _TEXTS = Rule(
     "a text or a list of texts",
@@ -239,7 +239,16 @@ class LoPAGenerator(TrainedLoPA):
         Returns
         -------
         ndarray of shape (n, n_samples), object
+
+        Raises
+        ------
+        InvalidParameter
+            If `n_samples` is not a positive integer.
         """
+        if not integer(1).accepts(n_samples):
+            raise InvalidParameter(
+                f"sample: n_samples must be {integer(1).allowed}; got {n_samples!r}"
+            )
         return self._generate(X, True, n_samples)
 
     def log_likelihood(self, X: Any, y: Any) -> np.ndarray:

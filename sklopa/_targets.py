@@ -108,7 +108,7 @@ def _as_column(y: Any, name: str) -> np.ndarray:
         raise InvalidInput(f"{name} contains NaN or infinity: row {bad} is {labels[bad].item()!r}.")
     try:
         check_classification_targets(labels)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidInput(str(error)) from error
     return labels
 
@@ -176,9 +176,9 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n_rows)
     sample_weight = as_sized(sample_weight)
-    if np.ndim(sample_weight) == 0:
-        sample_weight = np.full(n_rows, sample_weight, dtype=np.float64)
     try:
+        if np.ndim(sample_weight) == 0:
+            sample_weight = np.full(n_rows, sample_weight, dtype=np.float64)
         weights = check_array(
             sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )

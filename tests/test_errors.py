@@ -141,6 +141,7 @@ BAD_WEIGHTS = {
     "negative": ([1.0, -1.0, 1.0], ["sample_weight", "negative", "row 1", "-1"]),
     "nan": ([1.0, 1.0, np.nan], ["sample_weight", "NaN"]),
     "words": (["a", "b", "c"], ["sample_weight"]),
+    "one_word": ("heavy", ["sample_weight"]),
     "matrix": (np.ones((3, 2)), ["1D"]),
     "all_zero": ([0.0, 0.0, 0.0], ["sample_weight", "zero"]),
     "one_class_left": ([1.0, 0.0, 1.0], ["2 classes", "'a'"]),

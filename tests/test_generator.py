@@ -11,7 +11,13 @@ from sklopa import Backbone, LoPAGenerator
 from sklopa._decoding import Decoding, decode
 from sklopa._loading import load
 from sklopa._tokens import Template
-from sklopa.errors import InvalidInput, InvalidType, TruncationWarning, UnsupportedBackbone
+from sklopa.errors import (
+    InvalidInput,
+    InvalidParameter,
+    InvalidType,
+    TruncationWarning,
+    UnsupportedBackbone,
+)
 
 GENERATORS = tiny.DECODERS + tiny.BOTH
 SOURCES = ["good film", "bad book", "the very awful plot and it was not good", "red", "blue maybe"]
@@ -259,3 +265,9 @@ def test_frozen_weights_stay_as_they_are(llama):
         frozen.state_dict().items(), fresh.state_dict().values(), strict=True
     ):
         assert ours.equal(theirs), name
+
+
+@pytest.mark.parametrize("n_samples", [0, -1, "2", 1.5])
+def test_sample_wants_a_number_of_samples(llama, n_samples):
+    with pytest.raises(InvalidParameter, match=r"n_samples must be an integer >= 1; got"):
+        llama.sample(SOURCES, n_samples)
