@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from joblib import Memory
 from sklearn.base import BaseEstimator
 
 from sklopa._backbone import Backbone
@@ -54,6 +55,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         "n_iter_no_change": integer(1),
         "tol": real(0),
         "warm_start": BOOLEAN,
+        "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
         "nulls": one_of("error", "empty"),
         "random_state": RANDOM_STATE,
         "verbose": integer(0) | BOOLEAN,
@@ -122,7 +124,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         """Tokens and instance embeddings of all rows, and what there is to say of truncation."""
         from sklopa._preparing import prepare_rows
 
-        return prepare_rows(self._live_network(), self._design, texts.rows)
+        # Of a joblib.Memory only the folder counts: what is kept there is kept for each text.
+        memory = getattr(self.memory, "location", self.memory)
+        return prepare_rows(self._live_network(), self._design, texts.rows, memory)
 
     def _keep_network(self) -> None:
         """The live network as arrays: what makes the estimator fitted, and what is pickled."""

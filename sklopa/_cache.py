@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sklopa._disk import DiskStore
+
 Row = str | tuple[str, str]
 
 
@@ -55,6 +57,7 @@ class TextCache:
         rows: Sequence[Row],
         compute: Callable[[list[Row]], Iterator[tuple[int, Any]]],
         size: Callable[[Any], int],
+        store: DiskStore | None = None,
     ) -> list[Any]:
         """One value a row, where `compute` sees each distinct unknown row once.
 
@@ -66,15 +69,29 @@ class TextCache:
             Takes rows, yields (index, value) in any order.
         size : callable
             Bytes that a value takes.
+        store : DiskStore, optional
+            Asked for what is not known in this process, and given what is computed.
         """
         keys = [(namespace, _digest(row)) for row in rows]
         with self._computing:  # of two threads with the same text one computes it
             found, missing = self._look_up(keys, rows)
-            order = list(missing)
+            stored = store.get([text for _, text in missing]) if store and missing else {}
+            new = dict(stored)
+            order = [key for key in missing if key[1] not in stored]
             for i, value in compute([missing[key] for key in order]):
-                found[order[i]] = value
-                self._put(order[i], value, size(value))
+                new[order[i][1]] = value
+            if store:
+                store.put({text: new[text] for _, text in order})
+            self._count(hits=len(found) + len(stored), misses=len(order))
+            for text, value in new.items():
+                found[namespace, text] = value
+                self._put((namespace, text), value, size(value))
         return [found[key] for key in keys]
+
+    def _count(self, hits: int, misses: int) -> None:
+        with self._lock:
+            self._hits += hits
+            self._misses += misses
 
     def _look_up(self, keys: list, rows: Sequence[Row]) -> tuple[dict, dict]:
         found, missing = {}, {}
@@ -87,8 +104,6 @@ class TextCache:
                     found[key] = self._store[key][0]
                 else:
                     missing[key] = row
-            self._hits += len(found)
-            self._misses += len(missing)
         return found, missing
 
     def _put(self, key: tuple, value: Any, size: int) -> None:

@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from joblib import Memory
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 
@@ -85,6 +86,8 @@ class LoPAClassifier(
         Weights of the classes, as everywhere in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` goes on from the present state instead of starting anew.
+    memory : str, Path or joblib.Memory, default=None
+        Folder that keeps instance embeddings, for later processes and for workers of a search.
     nulls : {"error", "empty"}, default="error"
         What to do with missing texts: refuse them, or read them as empty ones.
     random_state : int, RandomState or None, default=None
@@ -166,6 +169,7 @@ class LoPAClassifier(
         tol: float = 1e-4,
         class_weight: dict | str | None = None,
         warm_start: bool = False,
+        memory: str | PathLike | Memory | None = None,
         nulls: str = "error",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -192,6 +196,7 @@ class LoPAClassifier(
         self.tol = tol
         self.class_weight = class_weight
         self.warm_start = warm_start
+        self.memory = memory
         self.nulls = nulls
         self.random_state = random_state
         self.verbose = verbose

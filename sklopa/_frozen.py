@@ -30,16 +30,26 @@ class FrozenModel:
         Stands for the model in caches.
     has_lm_head : bool
         Whether the checkpoint brought the weights of a language-model head.
+    fingerprint : str or None
+        Tells the files of this model from others in any process; None for live objects.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, family: Family, *, key: Hashable, has_lm_head: bool
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        family: Family,
+        *,
+        key: Hashable,
+        has_lm_head: bool,
+        fingerprint: str | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.family = family
         self.key = key
         self.has_lm_head = has_lm_head
+        self.fingerprint = fingerprint
         both = family.kind == "encoder-decoder"
         self.base = model.get_encoder() if both else model.base_model
         self.embedding = model.get_input_embeddings()

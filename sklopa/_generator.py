@@ -6,6 +6,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from joblib import Memory
 
 from sklopa._backbone import Backbone, as_backbone
 from sklopa._base import BaseLoPA
@@ -76,6 +77,8 @@ class LoPAGenerator(TrainedLoPA):
         See `n_iter_no_change`.
     warm_start : bool, default=False
         Whether `fit` goes on from the present state instead of starting anew.
+    memory : str, Path or joblib.Memory, default=None
+        Folder that keeps instance embeddings, for later processes and for workers of a search.
     nulls : {"error", "empty"}, default="error"
         What to do with missing texts: refuse them, or read them as empty ones.
     random_state : int, RandomState or None, default=None
@@ -171,6 +174,7 @@ class LoPAGenerator(TrainedLoPA):
         n_iter_no_change: int = 5,
         tol: float = 1e-4,
         warm_start: bool = False,
+        memory: str | PathLike | Memory | None = None,
         nulls: str = "error",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -201,6 +205,7 @@ class LoPAGenerator(TrainedLoPA):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.warm_start = warm_start
+        self.memory = memory
         self.nulls = nulls
         self.random_state = random_state
         self.verbose = verbose

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklopa import _cache
 from sklopa._batch import TokenBatch, Tokens
 from sklopa._batching import inference_chunks
 from sklopa._cache import Row
+from sklopa._disk import DiskStore
 from sklopa._frozen import FrozenModel, prepend
 from sklopa._heads import pool
 from sklopa._memory import halve_until_it_fits
@@ -26,8 +28,15 @@ def read_instances(frozen: FrozenModel, tokens: TokenBatch) -> Tensor:
     return pool(states, tokens, 0, frozen.family.pooling)
 
 
-def embed_texts(frozen: FrozenModel, rows: Sequence[Row], max_tokens: int | None) -> Tensor:
+def embed_texts(
+    frozen: FrozenModel,
+    rows: Sequence[Row],
+    max_tokens: int | None,
+    memory: str | os.PathLike | None = None,
+) -> Tensor:
     """Instance embeddings (n, E) on the CPU; each distinct text is encoded once in a process.
+
+    With a `memory` folder it is encoded once for all processes that use the folder.
 
     A truncated text is embedded from the tokens that remain; whoever reads the text for the
     backbone counts and reports it.
@@ -46,7 +55,10 @@ def embed_texts(frozen: FrozenModel, rows: Sequence[Row], max_tokens: int | None
             )
             yield from zip(chunk.tolist(), vectors, strict=True)
 
-    vectors = _cache.EMBEDDINGS.compute(namespace, rows, compute, _cache.array_bytes)
+    store = None
+    if memory is not None and frozen.fingerprint is not None:
+        store = DiskStore(memory, repr((frozen.fingerprint, *namespace[2:])))
+    vectors = _cache.EMBEDDINGS.compute(namespace, rows, compute, _cache.array_bytes, store)
     return torch.from_numpy(np.stack(vectors))
 
 

@@ -93,7 +93,24 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
         if isinstance(error, UnsupportedBackbone) or is_out_of_memory(error):
             raise
         raise BackboneNotFound(_not_found_text(backbone, error)) from error
-    return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+    return FrozenModel(
+        model,
+        tokenizer,
+        family,
+        key=backbone,
+        has_lm_head=has_head,
+        fingerprint=_fingerprint(backbone, where, config),
+    )
+
+
+def _fingerprint(backbone: Backbone, where: dict[str, Any], config: Any) -> str:
+    """What stands for these files: the commit on the hub, or sizes and times in a folder."""
+    folder = Path(where["pretrained_model_name_or_path"])
+    files: Any = getattr(config, "_commit_hash", None)
+    if folder.is_dir():
+        stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return repr((backbone, files))
 
 
 def _read_weights(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sklopa._building import Design
@@ -16,9 +17,12 @@ Truncation = tuple[int, int, int | None]
 
 
 def prepare_rows(
-    network: LoPANetwork, design: Design, texts: Sequence[Row]
+    network: LoPANetwork,
+    design: Design,
+    texts: Sequence[Row],
+    memory: str | os.PathLike | None = None,
 ) -> tuple[Rows, Truncation]:
-    """Tokens and instance embeddings of texts.
+    """Tokens and instance embeddings of texts, the latter also kept in a `memory` folder.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def prepare_rows(
     tokens, n_truncated = frozen.reader(limit, design.template).read(texts)
     truncation = (n_truncated, len(texts), limit)
     if design.is_probe:
-        return Rows(embedding=embed_texts(frozen, texts, limit)), truncation
+        return Rows(embedding=embed_texts(frozen, texts, limit, memory)), truncation
     if not design.reads_instances:
         return Rows(tokens=tokens), truncation
     encoder = load(design.encoder)
@@ -38,7 +42,8 @@ def prepare_rows(
     limit = token_limit(encoder, design.max_length, 0)
     if network.encoder is not None:
         return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(texts)[0]), truncation
-    return Rows(tokens=tokens, embedding=embed_texts(encoder, texts, limit)), truncation
+    embedding = embed_texts(encoder, texts, limit, memory)
+    return Rows(tokens=tokens, embedding=embedding), truncation
 
 
 def token_limit(frozen: FrozenModel, max_length: int | None, n_rows: int) -> int | None:

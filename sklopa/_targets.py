@@ -178,7 +178,7 @@ def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     sample_weight = as_sized(sample_weight)
     try:
         if np.ndim(sample_weight) == 0:
-            sample_weight = np.full(n_rows, sample_weight, dtype=np.float64)
+            sample_weight = np.full(n_rows, float(np.asarray(sample_weight).item()))
         weights = check_array(
             sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
         )

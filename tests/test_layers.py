@@ -15,7 +15,7 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 LEVELS = [
     {"_version", "errors"},
     {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
+     "_disk", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_code_metrics"},
@@ -35,8 +35,8 @@ LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
-    "_parameters", "_texts", "_targets", "_progress", "_cache", "_demo", "_families", "datasets",
-    "errors",
+    "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
+    "datasets", "errors",
 }  # fmt: skip
 
 

@@ -1,0 +1,94 @@
+"""Arrays by key in a folder that several processes use at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+class DiskStore:
+    """Arrays of one shape that depend on a text and on nothing but `namespace` besides.
+
+    Each `put` adds one file, which is whole from the moment it has its name and is never changed
+    after. So readers and writers need no lock, on a network drive neither. A file that cannot be
+    read, or whose checksums are wrong, counts as not there.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    namespace : str
+        All that the arrays depend on besides the text.
+    """
+
+    def __init__(self, folder: str | os.PathLike, namespace: str) -> None:
+        name = hashlib.blake2b(namespace.encode(), digest_size=12).hexdigest()
+        self.folder = Path(folder, "sklopa", name)
+        self._keys: dict[str, dict[bytes, int]] = {}  # of each file: key -> row
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
+        """Arrays of those keys that are there."""
+        self._read_new_files()
+        wanted, found = set(keys), {}
+        for name, rows in list(self._keys.items()):
+            here = wanted.intersection(rows).difference(found)
+            values = self._read(name, "values") if here else None
+            if values is None:
+                continue
+            found |= {key: values[rows[key]] for key in here}
+        return found
+
+    def put(self, values: Mapping[bytes, np.ndarray]) -> None:
+        """Add arrays. A folder that cannot be written costs a warning, not the fit."""
+        if not values:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    keys = np.frombuffer(b"".join(values), dtype=np.uint8)
+                    np.savez(
+                        file,
+                        keys=keys.reshape(len(values), -1),
+                        values=np.stack([*values.values()]),
+                    )
+                os.replace(path, path.removesuffix(".part") + ".npz")
+            except BaseException:
+                os.unlink(path)
+                raise
+        except OSError as error:
+            warnings.warn(
+                f"memory={str(self.folder.parent.parent)!r} cannot be written ({error}); instance "
+                "embeddings are kept in this process only.",
+                stacklevel=2,
+            )
+
+    def _read_new_files(self) -> None:
+        try:
+            names = {entry.name for entry in os.scandir(self.folder) if entry.name.endswith(".npz")}
+        except OSError:
+            names = set()
+        for name in set(self._keys) - names:
+            del self._keys[name]
+        for name in sorted(names - set(self._keys)):
+            keys = self._read(name, "keys")
+            if keys is not None:
+                self._keys[name] = {row.tobytes(): i for i, row in enumerate(keys)}
+
+    def _read(self, name: str, what: str) -> np.ndarray | None:
+        """One array of a file; None if it is damaged, and then the file is forgotten."""
+        try:
+            with zipfile.ZipFile(self.folder / name) as file:  # reading a whole part checks its sum
+                return np.load(io.BytesIO(file.read(f"{what}.npy")), allow_pickle=False)
+        except Exception:  # whatever a damaged file may lead to
+            self._keys.pop(name, None)
+            return None
