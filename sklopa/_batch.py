@@ -75,27 +75,6 @@ class TokenBatch:
         moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
         return replace(self, **moved)
 
-    def thinned(self, share: float, generator: torch.Generator) -> TokenBatch:
-        """The same texts without a random `share` of their tokens.
-
-        The first token and the one at `slot` always stay.
-        """
-        keep = torch.rand(self.mask.shape, generator=generator) >= share
-        keep = keep.to(self.mask.device) & (self.mask > 0)
-        keep[:, 0] = True
-        keep.scatter_(1, self.slot.unsqueeze(1), True)
-        counts = keep.sum(dim=1)
-        # Kept tokens move to the front, in their old order.
-        order = keep.logical_not().byte().argsort(dim=1, stable=True)[:, : int(counts.max())]
-        places = torch.arange(order.shape[1], device=order.device)
-        return replace(
-            self,
-            ids=self.ids.gather(1, order),
-            mask=(places < counts.unsqueeze(1)).to(self.mask.dtype),
-            types=None if self.types is None else self.types.gather(1, order),
-            slot=keep.cumsum(dim=1).gather(1, self.slot.unsqueeze(1)).squeeze(1) - 1,
-        )
-
 
 def _stack(rows: list[np.ndarray], fill: int = 0) -> tuple[Tensor, Tensor]:
     """Rows of tokens under each other, (B, T), and where there is one, (B, T)."""

@@ -47,8 +47,7 @@ class LoPAClassifier(
         H, hidden width of the two small networks that make U and V. Most trained values are
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
-        Share of the instance embedding, and of the tokens of a text, that is left out in
-        training, in [0, 1).
+        Share of the instance embedding that is dropped in training, in [0, 1).
     encoder : str, Path or Backbone, default=None
         Model that makes the instance embedding; None is the frozen backbone itself.
     train_encoder : bool, default=False

@@ -55,12 +55,9 @@ class LoPANetwork(nn.Module):
 
     def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
         """Features (B, D) behind prompts (B, P, D) of the caller's choice."""
-        tokens = batch.tokens
-        if self.training and self.prompt is not None and self.prompt.dropout:
-            tokens = tokens.thinned(self.prompt.dropout, self.prompt.generator)
-        inputs = prepend(prompt, self.frozen.embed(tokens.ids), tokens)
+        inputs = prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
         states = self.frozen.states(inputs)  # (B, P + T, D)
-        return self.head.features(states, tokens, inputs.prompt_length)
+        return self.head.features(states, batch.tokens, inputs.prompt_length)
 
     def prompts(self, batch: Batch) -> Tensor | None:
         """Soft prompts (B, P, D); None where there is no prompt."""

@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
+from helpers import COLOURS
 
 from sklopa import LoPAClassifier
 
@@ -56,3 +57,28 @@ def fitted(reviews):
         tiny.backbone(), prompt_length=3, rank=2, bottleneck=8, max_iter=5, random_state=0
     )
     return model.fit(texts, np.asarray(labels))
+
+
+@pytest.fixture(scope="session")
+def colours():
+    """18 texts of three classes, of very different lengths."""
+    frames = ["{}", "the {} book", "it was {}", "a {} film and a plot", "not a {} one", "{} " * 9]
+    texts = [frame.format(*[colour] * 9) for frame in frames for colour in COLOURS]
+    return texts, COLOURS * len(frames)
+
+
+@pytest.fixture(scope="session")
+def fitted3(colours):
+    """A fitted classifier of three classes to read from; tests do not change it."""
+    clf = LoPAClassifier(
+        tiny.backbone(), prompt_length=3, rank=2, bottleneck=8, max_iter=3, random_state=0
+    )
+    return clf.fit(*colours)
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    """Pairs of texts whose label says whether both are the same word."""
+    words = ["good", "bad", "film", "book"]
+    rows = [(a, b) for a in words for b in words]
+    return rows, ["same" if a == b else "other" for a, b in rows]
