@@ -104,6 +104,8 @@ def test_room_is_what_the_position_table_holds(frozen):
 @pytest.mark.parametrize("family", ONE_STACK)
 def test_padding_in_front_changes_nothing_either(family):
     frozen = load(tiny.backbone(family))
+    if frozen.family.kind == "encoder" and "position_ids" not in frozen.accepts:
+        pytest.skip("counts positions by itself; only decoders are ever padded in front")
     tokens = batch_of(frozen, TEXTS)
     right = prepend(random_prompt(frozen, len(TEXTS)), frozen.embed(tokens.ids), tokens)
     left = pad_left(right)
