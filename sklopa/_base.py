@@ -42,6 +42,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         "rank": integer(0),
         "gate": one_of("sigmoid", "add", "max", "concat", "instance"),
         "bottleneck": integer(1),
+        "depth": one_of("shallow", "deep"),
         "dropout": real(0, 1),
         "encoder": _MODEL | NONE,
         "train_encoder": BOOLEAN,
@@ -161,7 +162,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n, P, D), float32
-            P rows of backbone width D (2 P rows with ``gate="concat"``).
+            P rows of backbone width D (2 P rows with ``gate="concat"``); (n, L, P, D) with
+            ``depth="deep"``.
         """
         self._check_fitted()
         if self._design.n_rows == 0:

@@ -124,6 +124,8 @@ class PromptedBatch:
     positions : Tensor of shape (B, P + T), int64, counted from 0 at the first prompt row
     types : Tensor of shape (B, P + T), int64, or None
     prompt_length : int, P
+    start : Tensor of shape (B,), int64; where the prompt begins, behind any padding in front
+    deep : Tensor of shape (B, L - 1, P, D), prompt rows of the later layers, or None
     """
 
     embeds: Tensor
@@ -131,3 +133,5 @@ class PromptedBatch:
     positions: Tensor
     types: Tensor | None
     prompt_length: int
+    start: Tensor
+    deep: Tensor | None = None

@@ -15,7 +15,7 @@ from sklopa._instance import TrainedEncoder
 from sklopa._language import LanguageNetwork
 from sklopa._loading import load
 from sklopa._network import LoPANetwork
-from sklopa._prompt import LowRankPrompt
+from sklopa._prompt import DeepPrompt, LowRankPrompt
 from sklopa._tokens import Template
 
 
@@ -32,7 +32,7 @@ class Design:
     template : Template around the text, for a verbaliser or a generator
     generates : bool, whether targets are texts
     reserved : int, positions kept free behind the text for what is generated
-    prompt_length, rank, bottleneck, gate, dropout, train_encoder, max_length
+    prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
         As the estimator parameters of the same names.
     """
 
@@ -46,6 +46,7 @@ class Design:
     dropout: float
     train_encoder: bool
     max_length: int | None
+    depth: str = "shallow"
     word_ids: tuple[int, ...] | None = None
     template: Template | None = None
     generates: bool = False
@@ -95,11 +96,15 @@ def _fresh_prompt(
     frozen: FrozenModel,
     encoder: FrozenModel | None,
     generator: torch.Generator,
-) -> LowRankPrompt | None:
+) -> LowRankPrompt | DeepPrompt | None:
     if design.prompt_length == 0:
         return None
-    return LowRankPrompt(
-        frozen.vocabulary_rows(design.prompt_length, generator),
+    rows = frozen.vocabulary_rows(design.prompt_length, generator)
+    deep = design.depth == "deep"
+    if deep:
+        rows = torch.cat([rows.unsqueeze(0), frozen.deep_starts(rows)])  # (L, P, D)
+    return (DeepPrompt if deep else LowRankPrompt)(
+        rows,
         encoder_width=encoder.width if encoder else 0,
         rank=design.rank,
         bottleneck=design.bottleneck,

@@ -48,6 +48,10 @@ class LoPAClassifier(
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
+    depth : {"shallow", "deep"}, default="shallow"
+        "shallow" has one prompt, at the input. "deep" has one for each layer, which takes the
+        place of the prompt's states there: more to train, and no plain input that a server
+        could be sent.
     encoder : str, Path or Backbone, default=None
         Model that makes the instance embedding; None is the frozen backbone itself.
     train_encoder : bool, default=False
@@ -151,6 +155,7 @@ class LoPAClassifier(
         rank: int = 4,
         gate: str = "sigmoid",
         bottleneck: int = 256,
+        depth: str = "shallow",
         dropout: float = 0.1,
         encoder: str | PathLike | Backbone | None = None,
         train_encoder: bool = False,
@@ -178,6 +183,7 @@ class LoPAClassifier(
         self.rank = rank
         self.gate = gate
         self.bottleneck = bottleneck
+        self.depth = depth
         self.dropout = dropout
         self.encoder = encoder
         self.train_encoder = train_encoder

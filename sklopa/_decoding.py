@@ -11,6 +11,7 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopP
 from transformers.modeling_outputs import BaseModelOutput
 
 from sklopa._batch import PromptedBatch
+from sklopa._deep import deep_rows
 from sklopa._frozen import FrozenModel, pad_left
 
 
@@ -146,12 +147,13 @@ class _DecoderSession(_Session):
         self.length = self.mask.sum(dim=1)  # (B,), without padding
 
     def start(self) -> Tensor:
-        out = self.frozen.base(
-            inputs_embeds=self.inputs.embeds,
-            attention_mask=self.mask,
-            **self.frozen.positions(self.inputs.positions),
-            use_cache=True,
-        )
+        with deep_rows(self.inputs.deep, self.inputs.start, self.mask.shape[1]):
+            out = self.frozen.base(
+                inputs_embeds=self.inputs.embeds,
+                attention_mask=self.mask,
+                **self.frozen.positions(self.inputs.positions),
+                use_cache=True,
+            )
         return self._keep(out)
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -225,9 +227,10 @@ def _decode_beams(frozen: FrozenModel, inputs: PromptedBatch, options: Decoding)
         pad_token_id=ends[0] if ends else 0,
         decoder_start_token_id=getattr(frozen.config, "decoder_start_token_id", None),
     )
-    rows = frozen.model.generate(
-        inputs_embeds=inputs.embeds, attention_mask=inputs.mask, generation_config=config
-    )
+    with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+        rows = frozen.model.generate(
+            inputs_embeds=inputs.embeds, attention_mask=inputs.mask, generation_config=config
+        )
     skip = 1 if frozen.family.kind == "encoder-decoder" else 0
     return [_as_text(frozen, _up_to_end(row[skip:].tolist(), ends), options.stop) for row in rows]
 

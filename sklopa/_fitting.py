@@ -98,6 +98,7 @@ class TrainedLoPA(BaseLoPA):
             rank=self.rank,
             bottleneck=self.bottleneck,
             gate=self.gate,
+            depth=self.depth,
             dropout=self.dropout,
             train_encoder=self.train_encoder,
             max_length=self.max_length,

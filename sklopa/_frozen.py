@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sklopa._batch import PromptedBatch, TokenBatch
+from sklopa._deep import deep_rows, hook_layers
 from sklopa._families import Family
 from sklopa._tokens import Template, TextReader
 from sklopa.errors import UnsupportedBackbone
@@ -125,7 +127,31 @@ class FrozenModel:
             arguments["token_type_ids"] = inputs.types
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
-        return self.base(**arguments)[0].float()
+        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+            return self.base(**arguments)[0].float()
+
+    @torch.no_grad()
+    def deep_starts(self, rows: Tensor) -> Tensor:
+        """States (L - 1, P, D) that the later layers read for rows (P, D) without a text.
+
+        Deep prompts that start there change nothing at first. The layers are made open to them.
+
+        Raises
+        ------
+        UnsupportedBackbone
+            If the layers cannot take rows, or are of another width than the input.
+        """
+        hook_layers(self.base, self.config.num_hidden_layers, self.name)
+        embeds = rows.to(self.device, self.dtype).unsqueeze(0)
+        arguments = self.positions(torch.arange(len(rows), device=self.device).unsqueeze(0))
+        out = self.base(inputs_embeds=embeds, output_hidden_states=True, **arguments)
+        states = torch.cat(out.hidden_states[1 : self.config.num_hidden_layers])
+        if states.shape[-1] != rows.shape[-1]:
+            raise UnsupportedBackbone(
+                f"depth='deep' cannot be used with {self.name!r}: its layers are "
+                f"{states.shape[-1]} wide and its input {rows.shape[-1]}. Use depth='shallow'."
+            )
+        return states.float().cpu()
 
     def positions(self, positions: Tensor) -> dict[str, Tensor]:
         """The argument that tells the model positions counted from 0, where it takes one."""
@@ -194,22 +220,32 @@ def pad_left(inputs: PromptedBatch) -> PromptedBatch:
     mask = inputs.mask[rows, source]
     types = None if inputs.types is None else inputs.types[rows, source]
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    return PromptedBatch(inputs.embeds[rows, source], mask, positions, types, inputs.prompt_length)
+    return replace(
+        inputs,
+        embeds=inputs.embeds[rows, source],
+        mask=mask,
+        positions=positions,
+        types=types,
+        start=padding.squeeze(1),
+    )
 
 
 def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> PromptedBatch:
-    """Put prompts (B, P, D) in front of embedded texts (B, T, D).
+    """Put prompts (B, P, D), or (B, L, P, D) for all layers, before embedded texts (B, T, D).
 
     Mask, positions and token types are made here, after the prompt is in place, and nowhere
     else: positions count from the first prompt row, so the text is shifted by P as it would
     be behind P real tokens.
     """
-    mask, types, length = tokens.mask, tokens.types, 0
+    mask, types, length, deep = tokens.mask, tokens.types, 0, None
     if prompt is not None:
+        if prompt.ndim == 4:
+            prompt, deep = prompt[:, 0], prompt[:, 1:]
         length = prompt.shape[1]
         embeds = torch.cat([prompt.to(embeds.dtype), embeds], dim=1)  # (B, P + T, D)
         mask = torch.cat([mask.new_ones(len(mask), length), mask], dim=1)
         if types is not None:
             types = torch.cat([types.new_zeros(len(types), length), types], dim=1)
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    return PromptedBatch(embeds, mask, positions, types, length)
+    start = mask.new_zeros(len(mask))
+    return PromptedBatch(embeds, mask, positions, types, length, start, deep)

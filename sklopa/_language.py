@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sklopa._batch import Batch, PromptedBatch, TokenBatch, Tokens
 from sklopa._decoding import end_ids
+from sklopa._deep import deep_rows
 from sklopa._frozen import FrozenModel, prepend
 from sklopa._network import LoPANetwork
 from sklopa._rows import Rows
@@ -45,12 +46,13 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
         places = places.clamp(max=states.shape[1] - 1)  # shorter targets: masked later
         rows = torch.arange(len(states), device=states.device).unsqueeze(1)
         return frozen.lm_logits(states[rows, places])
-    out = frozen.model(
-        inputs_embeds=inputs.embeds,
-        attention_mask=inputs.mask,
-        decoder_input_ids=_shift_right(frozen, tokens.target),
-        use_cache=False,
-    )
+    with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+        out = frozen.model(
+            inputs_embeds=inputs.embeds,
+            attention_mask=inputs.mask,
+            decoder_input_ids=_shift_right(frozen, tokens.target),
+            use_cache=False,
+        )
     return out.logits.float()
 
 

@@ -9,7 +9,7 @@ from sklopa._batch import Batch
 from sklopa._frozen import FrozenModel, prepend
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
-from sklopa._prompt import LowRankPrompt
+from sklopa._prompt import DeepPrompt, LowRankPrompt
 
 
 class LoPANetwork(nn.Module):
@@ -21,7 +21,7 @@ class LoPANetwork(nn.Module):
     def __init__(
         self,
         frozen: FrozenModel,
-        prompt: LowRankPrompt | None,
+        prompt: LowRankPrompt | DeepPrompt | None,
         head: LinearHead | VerbalizerHead | None,
         encoder: TrainedEncoder | None = None,
     ) -> None:
@@ -54,17 +54,17 @@ class LoPANetwork(nn.Module):
         return self.features_behind(self.prompts(batch), batch)
 
     def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
-        """Features (B, D) behind prompts (B, P, D) of the caller's choice."""
+        """Features (B, D) behind prompts of the caller's choice."""
         inputs = prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
         states = self.frozen.states(inputs)  # (B, P + T, D)
         return self.head.features(states, batch.tokens, inputs.prompt_length)
 
     def prompts(self, batch: Batch) -> Tensor | None:
-        """Soft prompts (B, P, D); None where there is no prompt."""
+        """Soft prompts (B, P, D), or (B, L, P, D) if deep; None where there is no prompt."""
         if self.prompt is None:
             return None
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
         if batch.embedding is None:  # nothing depends on the instance
-            return self.prompt(self.prompt.task.new_empty(len(batch.tokens.ids), 0))
+            return self.prompt(torch.empty(len(batch.tokens.ids), 0, device=self.device))
         return self.prompt(batch.embedding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -119,6 +121,31 @@ class LowRankPrompt(nn.Module):
         columns[:, : len(start)] = start.T
         self.u[-1].bias.copy_(picks.flatten().float())
         self.v[-1].bias.copy_(columns.flatten())
+
+
+class DeepPrompt(nn.Module):
+    """A low-rank prompt for each layer, as in VPT-deep [1]_ and P-tuning v2 [2]_.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (L, P, D)
+        Where the prompt of each layer starts.
+    options
+        As those of `LowRankPrompt`.
+
+    References
+    ----------
+    .. [1] M. Jia et al. "Visual Prompt Tuning." ECCV 2022.
+    .. [2] X. Liu et al. "P-Tuning v2." ACL 2022.
+    """
+
+    def __init__(self, rows: Tensor, **options: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(LowRankPrompt(layer, **options) for layer in rows)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Soft prompts (B, L, n_rows, D) for instance embeddings (B, E)."""
+        return torch.stack([prompt(embedding) for prompt in self.layers], dim=1)
 
 
 def _undo_gate(rows: Tensor, gate: str, rank: int) -> Tensor:

@@ -209,7 +209,8 @@ def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict]:
     for module_name, module in network.named_children():
         for name, parameter in module.named_parameters():
             part = module_name if module_name in RATE_OF else "networks"
-            parts["task" if (module_name, name) == ("prompt", "task") else part].append(parameter)
+            of_task = module_name == "prompt" and name.split(".")[-1] == "task"
+            parts["task" if of_task else part].append(parameter)
     return [
         {"params": members, "lr": learning_rate * RATE_OF[name], "name": name}
         for name, members in parts.items()

@@ -26,6 +26,7 @@ BAD_PARAMETERS = [
     ("gate", "tanh", "'sigmoid', 'add', 'max', 'concat', 'instance'"),
     ("gate", None, "'sigmoid', 'add', 'max', 'concat', 'instance'"),
     ("gate", ["add"], "'sigmoid', 'add', 'max', 'concat', 'instance'"),
+    ("depth", "both", "'shallow', 'deep'"),
     ("memory", 3, "a path or a joblib.Memory or None"),
     ("bottleneck", 0, "an integer >= 1"),
     ("dropout", 1.0, "a number in [0, 1)"),

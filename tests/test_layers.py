@@ -15,7 +15,8 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 LEVELS = [
     {"_version", "errors"},
     {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_disk", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
+     "_disk", "_deep", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k",
+     "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_code_metrics"},
