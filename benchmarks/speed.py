@@ -1,0 +1,298 @@
+"""Time and memory against the peers, side by side in one run, as a table of ratios.
+
+    python benchmarks/speed.py --data-dir DIR
+
+reads DIR/sst2.train.jsonl. Every figure comes from a process of its own; each is taken
+`--repeats` times with the order of the two sides changed about, and the medians are compared. The
+peers are `peft` with `transformers.Trainer`, `peft` inside `skorch`, and
+`transformers.pipeline`, with dynamic padding and the same batch, epochs, prompt length and data.
+"""
+
+import argparse
+import pickle
+import statistics
+import tempfile
+import time
+
+from harness import Runs, machine, peak_mib, print_header, print_row, read_labelled
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+LENGTHS, RANKS, FOLDS = [5, 10, 20], [0, 2, 4], 3
+
+
+def data(options, n):
+    """The first n training rows; rows beyond the file are repeats with a suffix."""
+    texts, labels = read_labelled(options.data_dir, "sst2", "train")
+    copies = -(-n // len(texts))
+    texts = [text + (f" ({i})" if i else "") for i in range(copies) for text in texts]
+    return texts[:n], list(labels) * copies
+
+
+def folder():
+    """Where the weights lie."""
+    from sklopa import Backbone
+    from sklopa._loading import load
+
+    return load(Backbone(MODEL)).config.name_or_path
+
+
+# ---------------------------------------------------------------------- our side
+
+
+def fit_ours(options, n, **parameters):
+    """Fit once; seconds of the whole fit, seconds an epoch, peak memory and bytes."""
+    from sklopa import LoPAClassifier
+
+    texts, labels = data(options, n)
+    model = LoPAClassifier(MODEL, max_iter=options.epochs, random_state=0, **parameters)
+    model.fit(texts[:32], labels[:32])  # the backbone is loaded
+    started = time.perf_counter()
+    model.fit(texts, labels[:n])
+    whole = time.perf_counter() - started
+    epoch = statistics.median(record["seconds"] for record in model.history_)
+    return {"fit": whole, "epoch": epoch, "peak": peak_mib(), "bytes": len(pickle.dumps(model))}
+
+
+def search_ours(options):
+    """A grid search over ranks and lengths."""
+    from sklearn.model_selection import GridSearchCV
+
+    from sklopa import LoPAClassifier, cache_info
+
+    texts, labels = data(options, options.grid_rows)
+    started = time.perf_counter()
+    search = GridSearchCV(
+        LoPAClassifier(MODEL, max_iter=options.epochs, random_state=0),
+        {"rank": RANKS, "prompt_length": LENGTHS},
+        cv=FOLDS,
+    )
+    search.fit(texts, labels[: len(texts)])
+    calls = cache_info().misses / len(set(texts))
+    return {"seconds": time.perf_counter() - started, "peak": peak_mib(), "calls": calls}
+
+
+def predict_ours(options):
+    """Rows a second of `predict`."""
+    from sklopa import LoPAClassifier
+
+    texts, labels = data(options, options.predict_rows)
+    model = LoPAClassifier(MODEL, max_iter=1, random_state=0).fit(texts[:64], labels[:64])
+    started = time.perf_counter()
+    model.predict(texts)
+    return {"rows": len(texts) / (time.perf_counter() - started)}
+
+
+def workers_ours(options):
+    """What a second worker's copy of the weights adds, as a share of their size."""
+    from joblib import Parallel, delayed
+
+    with Parallel(n_jobs=2) as parallel:
+        held = parallel(delayed(hold_backbone)(i) for i in range(2))
+    return {"share": sum(held) - 1}  # one copy there has to be
+
+
+def hold_backbone(i):
+    """Cost of the weights in this worker as a share of their size, while both hold them."""
+    import gc
+
+    from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
+
+    from sklopa import Backbone
+    from sklopa._loading import load
+
+    load(Backbone(MODEL))  # tokenizer and code, which are not the weights, have been there before
+    Backbone(MODEL).release()
+    gc.collect()
+    before = proportional_mib()
+    model = load(Backbone(MODEL)).model
+    for parameter in model.parameters():
+        parameter.sum()  # every page is touched
+    time.sleep(10)  # until the other worker is here too
+    cost = proportional_mib() - before
+    time.sleep(5)
+    return cost / (sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20)
+
+
+def proportional_mib():
+    """Proportional set size of this process, MiB."""
+    with open("/proc/self/smaps_rollup", encoding="ascii") as handle:
+        return next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024
+
+
+# ---------------------------------------------------------------------- the peers
+
+
+def peft_model(length):
+    """MiniLM with a classification head and prompt tuning, as `peft` documents it."""
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder(), num_labels=2)
+    config = PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=length)
+    return get_peft_model(model, config)
+
+
+def fit_trainer(options, sampling):
+    """`peft` prompt tuning through `transformers.Trainer`; seconds an epoch, bytes."""
+    from transformers import (
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+    )
+
+    texts, labels = data(options, options.rows)
+    tokenizer = AutoTokenizer.from_pretrained(folder())
+    classes = sorted(set(labels))
+    rows = [
+        dict(tokenizer(text, truncation=True), labels=classes.index(label))
+        for text, label in zip(texts, labels[: len(texts)], strict=True)
+    ]
+    model = peft_model(10)
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            output_dir=out, num_train_epochs=options.epochs, per_device_train_batch_size=32,
+            learning_rate=1e-2, train_sampling_strategy=sampling, report_to=[], save_strategy="no",
+            logging_strategy="no", disable_tqdm=True, use_cpu=True, dataloader_num_workers=0,
+        )  # fmt: skip
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows,
+            data_collator=DataCollatorWithPadding(tokenizer),
+        )
+        seconds = trainer.train().metrics["train_runtime"]
+    return {"epoch": seconds / options.epochs, "bytes": len(pickle.dumps(model))}
+
+
+def search_skorch(options):
+    """The fits of `search_ours` with `skorch` and `peft`, written as skorch's documentation has it.
+
+    `peft` has no rank, so each length is fitted three times, as the grid has three ranks.
+    """
+    import torch
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import Pipeline
+    from skorch import NeuralNetClassifier
+    from skorch.hf import HuggingfacePretrainedTokenizer
+
+    class Prompted(torch.nn.Module):
+        def __init__(self, length=10, copy=0):
+            super().__init__()
+            self.model = peft_model(length)
+
+        def forward(self, **inputs):
+            return self.model(**inputs).logits
+
+    def collate(rows):
+        """Only as much padding as the longest row of the batch needs."""
+        batch, target = torch.utils.data.default_collate(rows)
+        longest = int(batch["attention_mask"].sum(dim=1).max())
+        return {name: value[:, :longest] for name, value in batch.items()}, target
+
+    texts, labels = data(options, options.grid_rows)
+    classes = sorted(set(labels))
+    pipeline = Pipeline(
+        [
+            ("tokenizer", HuggingfacePretrainedTokenizer(folder(), max_length=128)),
+            (
+                "net",
+                NeuralNetClassifier(
+                    Prompted, criterion=torch.nn.CrossEntropyLoss, optimizer=torch.optim.AdamW,
+                    lr=1e-2, max_epochs=options.epochs, batch_size=32, train_split=None, verbose=0,
+                    iterator_train__shuffle=True, iterator_train__collate_fn=collate,
+                    iterator_valid__collate_fn=collate,
+                ),
+            ),
+        ]
+    )  # fmt: skip
+    started = time.perf_counter()
+    grid = {"net__module__length": LENGTHS, "net__module__copy": range(len(RANKS))}
+    search = GridSearchCV(pipeline, grid, cv=FOLDS, scoring="accuracy")
+    search.fit(texts, [classes.index(label) for label in labels[: len(texts)]])
+    return {"seconds": time.perf_counter() - started, "peak": peak_mib()}
+
+
+def predict_pipeline(options):
+    """Rows a second of `transformers.pipeline`, batch 32."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+    texts, _ = data(options, options.predict_rows)
+    model = AutoModelForSequenceClassification.from_pretrained(folder(), num_labels=2)
+    tokenizer = AutoTokenizer.from_pretrained(folder())
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    classify(texts[:32], batch_size=32)
+    started = time.perf_counter()
+    classify(texts, batch_size=32, truncation=True)
+    return {"rows": len(texts) / (time.perf_counter() - started)}
+
+
+WORK = {
+    "fit LoPA": lambda o: fit_ours(o, o.rows),
+    "fit rank=0": lambda o: fit_ours(o, o.rows, rank=0),
+    "fit 1000": lambda o: fit_ours(o, o.rows // 2),
+    "fit 8000": lambda o: fit_ours(o, o.rows * 4),
+    "fit peft": lambda o: fit_trainer(o, "random"),
+    "fit peft, by length": lambda o: fit_trainer(o, "group_by_length"),
+    "search": search_ours,
+    "search skorch": search_skorch,
+    "predict": predict_ours,
+    "predict pipeline": predict_pipeline,
+    "workers": workers_ours,
+}
+# What is compared: a line, (work, figure) of ours and of the other side, the goal. The ratio is
+# ours / theirs where the goal is "of theirs", else theirs / ours.
+LINES = [
+    ("s an epoch, peft with random batches", ("fit LoPA", "epoch"), ("fit peft", "epoch"),
+     ">= 2.5"),
+    ("s an epoch, peft with batches by length", ("fit LoPA", "epoch"),
+     ("fit peft, by length", "epoch"), ">= 1.5"),
+    ("s an epoch, rank=0", ("fit LoPA", "epoch"), ("fit rank=0", "epoch"), "<= 1.05 of theirs"),
+    ("s for 27 fits and a refit, skorch", ("search", "seconds"), ("search skorch", "seconds"),
+     ">= 4"),
+    ("peak MiB of it, skorch", ("search", "peak"), ("search skorch", "peak"), ">= 1"),
+    ("rows a second, pipeline", ("predict", "rows"), ("predict pipeline", "rows"),
+     ">= 3 of theirs"),
+    ("pickled bytes, peft", ("fit LoPA", "bytes"), ("fit peft", "bytes"), ">= 30"),
+    ("s to fit 8 times the rows", ("fit 8000", "fit"), ("fit 1000", "fit"), "<= 8.4 of theirs"),
+]  # fmt: skip
+ALONE = [
+    ("encoder calls for each distinct text of the grid", ("search", "calls"), "= 1"),
+    ("memory that a second worker adds, of the weights", ("workers", "share"), "<= 0.2"),
+]
+
+
+def run(options, method, seed):
+    """One figure of one side."""
+    return WORK[method](options)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--grid-rows", type=int, default=300)
+    parser.add_argument("--predict-rows", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    runs = Runs(run, parser)
+    figures = {name: [] for name in WORK}
+    for repeat in range(runs.options.repeats):
+        for name in list(WORK)[:: 1 if repeat % 2 == 0 else -1]:
+            figures[name].append(runs(name, repeat))
+
+    def middle(name, figure):
+        return statistics.median(run[figure] for run in figures[name])
+
+    print(f"{machine()}\n")
+    print_header("what, against whom", "ours", "theirs", "ratio", "goal")
+    for line, ours, other, goal in LINES:
+        a, b = middle(*ours), middle(*other)
+        ratio = a / b if goal.endswith("of theirs") else b / a
+        print_row(line, f"{a:,.2f}", f"{b:,.2f}", f"{ratio:.2f}", goal)
+    for line, ours, goal in ALONE:
+        print_row(line, f"{middle(*ours):,.2f}", "", "", goal)
+
+
+if __name__ == "__main__":
+    main()
