@@ -1,4 +1,4 @@
-"""scikit-learn's estimator checks, all of them, on a classifier that reads numbers as words."""
+"""scikit-learn's estimator checks, all of them, on estimators that read numbers as words."""
 
 from unittest import SkipTest
 
@@ -10,7 +10,7 @@ from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from sklopa import LoPAClassifier
+from sklopa import LoPAClassifier, LoPARegressor
 from sklopa._texts import Texts
 
 MODEL = "tiny-bert"  # a folder in the working directory of these tests, so that it pickles
@@ -39,10 +39,8 @@ MORE_CHECKS = [
 ]
 
 
-class NumericLoPAClassifier(LoPAClassifier):
-    # A row of numbers is read as a text of one word a number: the letter of its column and one
-    # of 16 bins. Nothing else differs from the class that is tested.
-    __doc__ = LoPAClassifier.__doc__
+class _ReadsNumbers:
+    """A row of numbers is read as a text of one word a number: its column's letter and a bin."""
 
     def _check_texts(self, X, *, reset):
         X = validate_data(self, X, reset=reset, dtype=np.float64)
@@ -58,8 +56,20 @@ class NumericLoPAClassifier(LoPAClassifier):
         return tags
 
 
-def make():
-    return NumericLoPAClassifier(
+# Nothing else differs from the classes that are tested.
+class NumericLoPAClassifier(_ReadsNumbers, LoPAClassifier):
+    __doc__ = LoPAClassifier.__doc__
+
+
+class NumericLoPARegressor(_ReadsNumbers, LoPARegressor):
+    __doc__ = LoPARegressor.__doc__
+
+
+KINDS = [NumericLoPAClassifier, NumericLoPARegressor]
+
+
+def make(kind=NumericLoPAClassifier):
+    return kind(
         MODEL, prompt_length=2, rank=1, bottleneck=4, dropout=0.0, max_iter=15, batch_size=64,
         learning_rate=5e-3, random_state=0,
     )  # fmt: skip
@@ -85,24 +95,30 @@ def run(check, *arguments):
         pytest.fail(f"The check did not run: {reason}")
 
 
-@parametrize_with_checks([make()], expected_failed_checks=lambda estimator: EXPECTED_FAILURES)
+@parametrize_with_checks(
+    [make(kind) for kind in KINDS], expected_failed_checks=lambda estimator: EXPECTED_FAILURES
+)
 def test_estimator_check_of_scikit_learn_holds(estimator, check):
     run(check, estimator)
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MORE_CHECKS)
-def test_check_that_scikit_learn_runs_on_its_own_estimators_holds(name):
-    run(getattr(estimator_checks, name), "NumericLoPAClassifier", make())
+def test_check_that_scikit_learn_runs_on_its_own_estimators_holds(name, kind):
+    run(getattr(estimator_checks, name), kind.__name__, make(kind))
 
 
-def test_no_tag_takes_a_check_out_of_the_suite():
-    tags = get_tags(make())
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_tag_takes_a_check_out_of_the_suite(kind):
+    tags = get_tags(make(kind))
     assert not any([tags._skip_test, tags.no_validation, tags.non_deterministic])
-    assert not tags.classifier_tags.poor_score
-    names = [estimator_checks._check_name(check) for _, check in estimator_checks_generator(make())]
+    assert not (tags.classifier_tags or tags.regressor_tags).poor_score
+    generated = estimator_checks_generator(make(kind))
+    names = [estimator_checks._check_name(check) for _, check in generated]
     assert len(names) > 60
-    kinds = {"check_classifiers_train", "check_transformer_general", "check_estimators_nan_inf"}
+    trained = "check_classifiers_train" if tags.classifier_tags else "check_regressors_train"
+    kinds = {trained, "check_transformer_general", "check_estimators_nan_inf"}
     assert kinds | EXPECTED_FAILURES.keys() <= set(names)
 
 
