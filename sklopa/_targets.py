@@ -198,10 +198,17 @@ def check_numbers(y: Any, weights: np.ndarray, *, name: str = "y") -> Numbers:
     try:
         if np.ndim(y) == 2 and np.shape(y)[1] == 1:
             y = column_or_1d(y, warn=True)
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name=name)
+        y = check_array(
+            y, ensure_2d=False, dtype=np.float64, input_name=name, ensure_all_finite=False
+        )
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{name} must hold finite numbers: {error}") from error
+        raise InvalidInput(f"{name} must hold numbers: {error}") from error
     values = y.reshape(len(y), -1)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise InvalidInput(
+            f"{name} contains NaN or infinity: row {row} has {values[row, column].item()!r}."
+        )
     mean = np.average(values, axis=0, weights=weights)
     scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
     return Numbers(values, mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0))
