@@ -41,6 +41,8 @@ class Family:
     masks_steps : bool
         Whether a step of cached decoding reads the mask of all that came before; a state-space
         model has only its state.
+    casts_strays : bool
+        Whether weights that transformers leaves in float32 by mistake are cast like the others.
     refuses : callable of the configuration
         Why a model of the family cannot take a prompt after all, or None.
     """
@@ -52,6 +54,7 @@ class Family:
     state_width: Callable = lambda config: config.hidden_size
     embedding_scale: Callable = lambda config: 1.0
     masks_steps: bool = True
+    casts_strays: bool = False
     refuses: Callable = lambda config: None
 
     def room(self, config) -> int | None:
@@ -100,7 +103,7 @@ FAMILIES: dict[str, Family] = {
     "bert": _ENCODER,
     "camembert": _ROBERTA,
     "data2vec-text": _ROBERTA,
-    "deberta": _ENCODER,
+    "deberta": replace(_ENCODER, casts_strays=True),
     "deberta-v2": _ENCODER,
     "distilbert": _ENCODER,
     "electra": _ENCODER,

@@ -127,6 +127,9 @@ def _read_weights(
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
     model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    if family.casts_strays:
+        for weights in model.parameters():
+            weights.data = weights.data.to(options["dtype"])
     if backbone.device_map is None and backbone.tp_plan is None:
         model = model.to(device)
     is_lm = model.get_output_embeddings() is not None
