@@ -215,6 +215,7 @@ REFUSED: dict[str, str] = {
     "convbert": "its convolutions read padding, so a row depends on its neighbours",
     "fnet": "it mixes all positions without a mask, so a row depends on its neighbours",
     "funnel": "it pools pairs of positions, padding included, so a row depends on its neighbours",
+    "gemma3": "it reads images too; its checkpoints for text alone are 'gemma3_text' models",
     "gemma3n": _IDS_AGAIN,
     "gemma3n_text": _IDS_AGAIN,
     "gemma4": _IDS_AGAIN,

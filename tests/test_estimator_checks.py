@@ -13,7 +13,9 @@ from sklearn.utils.validation import validate_data
 from sklopa import LoPAClassifier, LoPARegressor
 from sklopa._texts import Texts
 
-MODEL = "tiny-bert"  # a folder in the working directory of these tests, so that it pickles
+# Folders in the working directory of these tests, so that they pickle. The regressor is given
+# a model that is wide enough to tell ten numbers apart.
+MODEL, WIDE_MODEL = "tiny-bert", "wide-bert"
 
 # A check that is listed here must fail: one that passes fails the run (xfail_strict).
 EXPECTED_FAILURES = {
@@ -22,6 +24,13 @@ EXPECTED_FAILURES = {
         "have equal gradients but for the order of float32 sums, and AdamW divides a gradient by "
         "its own size, so that rounding of small gradients becomes steps of full length. "
         "test_integer_weights_count_like_repeated_rows has the tolerance that holds."
+    ),
+}
+EXPECTED_OF_REGRESSOR = EXPECTED_FAILURES | {
+    "check_methods_subset_invariance": (
+        "Compares to 7 digits, as predictions are float64. They come from float32 outputs, whose "
+        "last digits depend on the rows beside them. "
+        "test_predictions_do_not_depend_on_the_batch has the tolerance that holds."
     ),
 }
 
@@ -69,10 +78,16 @@ KINDS = [NumericLoPAClassifier, NumericLoPARegressor]
 
 
 def make(kind=NumericLoPAClassifier):
+    regresses = kind is NumericLoPARegressor
     return kind(
-        MODEL, prompt_length=2, rank=1, bottleneck=4, dropout=0.0, max_iter=15, batch_size=64,
-        learning_rate=5e-3, random_state=0,
+        WIDE_MODEL if regresses else MODEL, prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
+        max_iter=15, batch_size=64, learning_rate=1e-3 if regresses else 5e-3, random_state=0,
     )  # fmt: skip
+
+
+def expected_failures(estimator):
+    is_classifier = isinstance(estimator, LoPAClassifier)
+    return EXPECTED_FAILURES if is_classifier else EXPECTED_OF_REGRESSOR
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,6 +95,7 @@ def _surroundings(tmp_path_factory):
     """The model's folder, and one thread: more of them only wait for each other here."""
     folder, threads = tmp_path_factory.mktemp("checks"), torch.get_num_threads()
     tiny.save(folder / MODEL)
+    tiny.save(folder / WIDE_MODEL, hidden_size=4 * tiny.WIDTH, num_hidden_layers=1)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -95,9 +111,7 @@ def run(check, *arguments):
         pytest.fail(f"The check did not run: {reason}")
 
 
-@parametrize_with_checks(
-    [make(kind) for kind in KINDS], expected_failed_checks=lambda estimator: EXPECTED_FAILURES
-)
+@parametrize_with_checks([make(kind) for kind in KINDS], expected_failed_checks=expected_failures)
 def test_estimator_check_of_scikit_learn_holds(estimator, check):
     run(check, estimator)
 
@@ -119,7 +133,7 @@ def test_no_tag_takes_a_check_out_of_the_suite(kind):
     assert len(names) > 60
     trained = "check_classifiers_train" if tags.classifier_tags else "check_regressors_train"
     kinds = {trained, "check_transformer_general", "check_estimators_nan_inf"}
-    assert kinds | EXPECTED_FAILURES.keys() <= set(names)
+    assert kinds | expected_failures(make(kind)).keys() <= set(names)
 
 
 def test_integer_weights_count_like_repeated_rows():

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from sklopa import Backbone
+from sklopa import Backbone, LoPAGenerator
 from sklopa._families import FAMILIES, REFUSED
 from sklopa._frozen import prepend
 from sklopa._loading import load
@@ -102,6 +102,21 @@ def test_beams_of_a_text_in_a_batch_are_those_of_the_text_alone(frozen):
     assert together == [
         text for row in checks.TEXTS for text in checks.generated(frozen, [row], num_beams=2)
     ]
+
+
+@pytest.mark.parametrize("model_type", GENERATING)
+def test_generator_is_trained_and_writes_the_same_alone_and_together(model_type):
+    model = LoPAGenerator(
+        tiny.backbone(model_type), prompt_length=3, rank=2, bottleneck=4, max_iter=2,
+        max_new_tokens=4, random_state=0,
+    )  # fmt: skip
+    model.fit(checks.TEXTS, ["red", "green book", "blue", "a film"])
+    assert np.isfinite(model.loss_curve_).all()
+    try:
+        together = model.predict(checks.TEXTS).tolist()
+    except UnsupportedBackbone as error:
+        pytest.skip(str(error))
+    assert together == [model.predict([text])[0] for text in checks.TEXTS]
 
 
 # ---------------------------------------------------------------- what is refused
