@@ -14,7 +14,7 @@ from torch.nn import functional as F
 _START_C = 0.002
 
 # Ridge penalty of a regressor's starting head for each row, for the same reason.
-_START_RIDGE = 0.3
+_START_RIDGE = 0.1
 
 
 # Logit of a class that no training row has, against those that some have.

@@ -113,6 +113,8 @@ def encode_labels(y: Any, classes: np.ndarray | None = None, *, name: str = "y")
 
 
 def _as_column(y: Any, name: str) -> np.ndarray:
+    if getattr(getattr(y, "dtype", None), "kind", "") == "T":  # scikit-learn cannot read these
+        y = y.astype(object)
     try:
         labels = column_or_1d(y, warn=True)
     except ValueError as error:
