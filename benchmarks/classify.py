@@ -67,7 +67,7 @@ def main():
         print_row(
             method,
             f"{mean['score']:.2f}",
-            f"{np.std([r['accuracy'] for r in done]):.2f}",
+            f"{np.std([r['score'] for r in done]):.2f}",
             f"{mean['seconds']:.2f}",
             f"{mean['epochs']:.1f}",
             f"{mean['parameters']:,.0f}",
