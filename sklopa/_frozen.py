@@ -67,8 +67,7 @@ class FrozenModel:
 
     def _hold(self, model: nn.Module) -> None:
         self.model = model.eval().requires_grad_(False)
-        both = self.family.kind == "encoder-decoder"
-        self.base = model.get_encoder() if both else model.base_model
+        self.base = _body(model, self.family)
         self.embedding = model.get_input_embeddings()
 
     @cached_property
@@ -127,7 +126,7 @@ class FrozenModel:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (B, T, D) of token ids (B, T), scaled as the model scales them."""
-        return self.embedding(ids)
+        return self.embedding(ids) * self.family.embedding_scale(self.config)
 
     def vocabulary_rows(self, n: int, generator: torch.Generator) -> Tensor:
         """Word embeddings (n, D) of tokens drawn at random, special tokens left out.
@@ -208,7 +207,8 @@ class FrozenModel:
         self.require_lm_head()
         shell = copy.copy(self.model)  # the same weights, with the body taken out
         shell._modules = dict(self.model._modules)
-        shell._modules[self.model.base_model_prefix] = _PassThrough()
+        name = next(n for n, part in self.model.named_children() if part is self.base)
+        shell._modules[name] = _PassThrough()
         return shell(inputs_embeds=states.to(self.dtype)).logits.float()
 
     def require_lm_head(self) -> None:
@@ -219,6 +219,14 @@ class FrozenModel:
                 "from. Use head='linear', or a checkpoint saved for masked or causal language "
                 "modelling."
             )
+
+
+def _body(model: nn.Module, family: Family) -> nn.Module:
+    """The part of a model that reads prompt and text."""
+    if family.kind == "encoder-decoder":
+        return model.get_encoder()
+    hidden = model.base_model is model and model.get_output_embeddings() is not None
+    return model.get_decoder() if hidden else model.base_model
 
 
 class _PassThrough(nn.Module):
@@ -276,6 +284,8 @@ def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> Prompt
     be behind P real tokens.
     """
     mask, types, length, deep = tokens.mask, tokens.types, 0, None
+    # A model that looks at neighbours must find nothing where there is padding.
+    embeds = embeds * mask.unsqueeze(-1).to(embeds.dtype)
     if prompt is not None:
         if prompt.ndim == 4:
             prompt, deep = prompt[:, 0], prompt[:, 1:]

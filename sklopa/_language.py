@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklopa._batch import Batch, PromptedBatch, TokenBatch, Tokens
-from sklopa._decoding import end_ids
+from sklopa._decoding import end_ids, start_id
 from sklopa._deep import deep_rows
 from sklopa._frozen import FrozenModel, prepend
 from sklopa._network import LoPANetwork
@@ -57,7 +57,7 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
 
 
 def _shift_right(frozen: FrozenModel, target: Tensor) -> Tensor:
-    first = torch.full_like(target[:, :1], frozen.config.decoder_start_token_id)
+    first = torch.full_like(target[:, :1], start_id(frozen))
     return torch.cat([first, target[:, :-1]], dim=1)
 
 

@@ -21,6 +21,7 @@ from sklopa.errors import BackboneNotFound, UnsupportedBackbone
 _LM_CLASSES = {
     "ForMaskedLM": "AutoModelForMaskedLM",
     "ForPreTraining": "AutoModelForMaskedLM",
+    "WithLMHeadModel": "AutoModelForMaskedLM",
     "ForCausalLM": "AutoModelForCausalLM",
     "LMHeadModel": "AutoModelForCausalLM",
     "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
@@ -127,6 +128,9 @@ def _read_weights(
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
     model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    if family.casts_strays:
+        for weights in model.parameters():
+            weights.data = weights.data.to(options["dtype"])
     if backbone.device_map is None and backbone.tp_plan is None:
         model = model.to(device)
     is_lm = model.get_output_embeddings() is not None
