@@ -44,7 +44,7 @@ class NumericLoPAClassifier(LoPAClassifier):
     # of 16 bins. Nothing else differs from the class that is tested.
     __doc__ = LoPAClassifier.__doc__
 
-    def _check_texts(self, X, *, reset):
+    def _check_inputs(self, X, *, reset):
         X = validate_data(self, X, reset=reset, dtype=np.float64)
         bins = (8 + 16 / np.pi * np.arctan(X)).clip(0, 15).astype(int)
         letters = "abcdefghijklmnopqrst"

@@ -29,15 +29,16 @@ LEVELS = [
     {"_preparing", "_inference"},
     {"_base"},
     {"_fitting"},
+    {"_classifying"},
     {"_classifier", "_generator"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
-    "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
-    "datasets", "errors",
+    "__init__", "_base", "_fitting", "_classifying", "_classifier", "_generator", "_backbone",
+    "_registry", "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo",
+    "_families", "datasets", "errors",
 }  # fmt: skip
 
 
