@@ -63,6 +63,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
     """
 
     _rules = COMMON_RULES | TEXT_RULES
+    _reads = "texts"
 
     # ------------------------------------------------------------------ checks
 

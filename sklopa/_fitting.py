@@ -15,7 +15,7 @@ from sklopa._backbone import as_backbone
 from sklopa._base import BaseLoPA
 from sklopa._progress import FitProgress, with_callbacks
 from sklopa._targets import check_lengths
-from sklopa.errors import FitFailed, InvalidInput, InvalidParameter
+from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, UnsupportedBackbone
 
 
 class TrainedLoPA(BaseLoPA):
@@ -101,7 +101,7 @@ class TrainedLoPA(BaseLoPA):
             depth=self.depth,
             dropout=self.dropout,
             train_encoder=self.train_encoder,
-            max_length=self.max_length,
+            max_length=getattr(self, "max_length", None),  # images have none
             **words,
         )
 
@@ -125,14 +125,23 @@ class TrainedLoPA(BaseLoPA):
         from sklopa._loading import load
 
         frozen = load(design.backbone)
+        encoder = load(design.encoder) if design.reads_instances else frozen
+        for model in (frozen, encoder):
+            if model.reads != self._reads:
+                raise UnsupportedBackbone(
+                    f"{model.name!r} reads {model.reads}, and {type(self).__name__} needs a model "
+                    f"that reads {self._reads}."
+                )
         if design.rank > frozen.prompt_width:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter rank must be at most {frozen.prompt_width}, "
                 f"the width of {design.backbone.model}; got {design.rank}"
             )
+        if frozen.room is None:
+            return
         is_pair = self.n_features_in_ == 2 and design.template is None
         needed = design.n_rows + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1
-        if frozen.room is not None and needed > frozen.room:
+        if needed > frozen.room:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter prompt_length must leave room for text; "
                 f"{design.backbone.model} reads {frozen.room} positions and the prompt takes "

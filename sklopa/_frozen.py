@@ -18,10 +18,47 @@ from sklopa._tokens import Template, TextReader
 from sklopa.errors import UnsupportedBackbone
 
 
-class FrozenModel:
-    """A pretrained model and its tokenizer, shared and never changed.
+class Frozen:
+    """What all frozen models are: shared and never changed.
 
     Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
+    `base` is the part that is run; whoever inherits sets it.
+    """
+
+    base: nn.Module
+
+    def __init__(
+        self, model: nn.Module, family: Any, *, key: Hashable, fingerprint: str | None
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.family = family
+        self.key = key
+        self.fingerprint = fingerprint
+        self.config = model.config
+        self.name = getattr(model.config, "name_or_path", "") or str(key)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the checkpoint on the hub; None for a local folder."""
+        return getattr(self.config, "_commit_hash", None)
+
+    def with_body(self, body: nn.Module) -> Frozen:
+        """A reader like this one through a copy `body` of its base."""
+        reader = copy.copy(self)
+        reader.base = body
+        return reader
+
+
+class FrozenModel(Frozen):
+    """A pretrained language model and its tokenizer.
 
     Parameters
     ----------
@@ -36,6 +73,8 @@ class FrozenModel:
         Tells the files of this model from others in any process; None for live objects.
     """
 
+    reads = "texts"
+
     def __init__(
         self,
         model: nn.Module,
@@ -46,31 +85,19 @@ class FrozenModel:
         has_lm_head: bool,
         fingerprint: str | None = None,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model, family, key=key, fingerprint=fingerprint)
         self.tokenizer = tokenizer
-        self.family = family
-        self.key = key
         self.has_lm_head = has_lm_head
-        self.fingerprint = fingerprint
         both = family.kind == "encoder-decoder"
         self.base = model.get_encoder() if both else model.base_model
         self.embedding = model.get_input_embeddings()
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
-        self.config = model.config
-        self.name = getattr(model.config, "name_or_path", "") or str(key)
 
-    @property
-    def device(self) -> torch.device:
-        return self.embedding.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the checkpoint on the hub; None for a local folder."""
-        return getattr(self.config, "_commit_hash", None)
+    def with_body(self, body: nn.Module) -> FrozenModel:
+        """A reader like this one through a copy `body` of its base."""
+        reader = super().with_body(body)
+        reader.embedding = body.get_input_embeddings()
+        return reader
 
     @property
     def width(self) -> int:
@@ -118,6 +145,20 @@ class FrozenModel:
         enough = n <= int(allowed.sum())
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
         return self.embed(ids.to(self.device)).float().cpu()
+
+    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers."""
+        rows = self.vocabulary_rows(n, generator)
+        return torch.cat([rows.unsqueeze(0), self.deep_starts(rows)]) if deep else rows
+
+    def states_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> Tensor:
+        """Last states (B, T, D) of texts, in float32, without those of the prompt."""
+        inputs = prepend(prompt, self.embed(tokens.ids), tokens)
+        return self.states(inputs)[:, inputs.prompt_length :]
+
+    def pool(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """One vector (B, D) for each text, from states (B, T, D)."""
+        return pool(states, tokens, self.family.pooling)
 
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
@@ -181,6 +222,25 @@ class FrozenModel:
                 "from. Use head='linear', or a checkpoint saved for masked or causal language "
                 "modelling."
             )
+
+
+def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
+    """One vector (B, D) for each text, from states (B, T, D).
+
+    Reads by the attention mask, so that padding is never taken for a token.
+    """
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states_at(states, tokens.mask.sum(dim=1) - 1)
+    mask = tokens.mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def states_at(states: Tensor, position: Tensor) -> Tensor:
+    """States (B, D) at one position (B,) of each row."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, position]
 
 
 class _PassThrough(nn.Module):
