@@ -167,7 +167,7 @@ def _check_array(values: np.ndarray, i: int) -> np.ndarray:
     grey = values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 1)
     if not (grey or (values.ndim == 3 and values.shape[2] == 3)) or not values.size:
         first = values.ndim == 3 and values.shape[0] == 3
-        hint = " Move the channels to the end with np.moveaxis(image, 0, -1)." if first else ""
+        hint = " Move the channels to the end with image.transpose(1, 2, 0)." if first else ""
         raise InvalidInput(
             f"X row {i} has shape {values.shape}; an image has (height, width) or "
             f"(height, width, 3).{hint}"
