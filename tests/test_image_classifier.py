@@ -68,7 +68,10 @@ def folder(tmp_path_factory):
 def test_it_learns_and_answers_in_the_shapes_of_the_contract(kind):
     model = make(**KINDS[kind], max_iter=20, learning_rate=3e-3).fit(IMAGES, LABELS)
     n = len(IMAGES)
-    assert model.score(IMAGES, LABELS) > 0.9
+    # A probe has only what the model sees anyway, and rows that are held out are not learnt.
+    assert model.score(IMAGES, LABELS) > (
+        0.75 if kind in ("linear_probe", "early_stopping") else 0.9
+    )
     assert model.classes_.tolist() == ["lying", "standing"]
     probabilities = model.predict_proba(IMAGES)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
