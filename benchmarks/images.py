@@ -34,8 +34,9 @@ METHODS = {
     "LoPA-deep, rank 4": {"rank": 4, "depth": "deep"},
     "full fine-tuning": None,
 }
-RATES = (1e-3, 3e-3, 1e-2)
-FULL_RATES = (3e-5, 1e-4, 3e-4)
+# What each method may choose its learning rate from.
+RATES = {"linear probe": (1e-2, 3e-2, 1e-1), "full fine-tuning": (3e-5, 1e-4, 3e-4)}
+PROMPT_RATES = (3e-3, 1e-2, 3e-2)
 
 
 class FullFineTuning:
@@ -144,8 +145,7 @@ def run(options, method, seed):
     def watched(rate):
         return make(options, method, rate, seed).fit(pick(fit), y[fit]).score(pick(watch), y[watch])
 
-    rates = FULL_RATES if METHODS[method] is None else RATES
-    rate = options.rate or max(rates, key=watched)
+    rate = options.rate or max(RATES.get(method, PROMPT_RATES), key=watched)
     started = time.perf_counter()
     model = make(options, method, rate, seed).fit(X, y)
     return {
@@ -161,7 +161,7 @@ def main():
     parser.add_argument("--model", help="hub id or folder; default: trained here on digits 0 to 4")
     parser.add_argument("--data-dir", help="folder with train/CLASS/* and test/CLASS/*")
     parser.add_argument("--rows", type=int, default=0, help="training rows; 0 takes all")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--pretrain-epochs", type=int, default=60)
     parser.add_argument("--rate", type=float, help="learning rate; default: chosen as said above")
     parser.add_argument("--seeds", type=int, default=3)
