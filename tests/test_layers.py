@@ -17,7 +17,7 @@ LEVELS = [
     {"_vision_families"},
     {"_registry", "_families", "_parameters", "_targets", "_progress",
      "_device", "_batch", "_demo", "_images", "_disk", "_deep", "_sandbox_filter",
-     "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
+     "_sandbox_watch", "_metric_rows", "_pass_at_k", "_linear_start", "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_pixels", "_code_metrics"},
