@@ -64,7 +64,7 @@ def embed_texts(
 
 def _embed_chunk(frozen: FrozenModel, tokens: list[Tokens], rows_at_once: int) -> np.ndarray:
     parts = []
-    with torch.no_grad():
+    with torch.no_grad():  # not inference mode: what a model keeps must serve training later
         for start in range(0, len(tokens), rows_at_once):
             batch = TokenBatch.collate(tokens[start : start + rows_at_once]).to(frozen.device)
             parts.append(read_instances(frozen, batch).cpu().numpy())
