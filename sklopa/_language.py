@@ -48,7 +48,7 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
         return frozen.lm_logits(states[rows, places])
     with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
         out = frozen.model(
-            inputs_embeds=inputs.embeds,
+            inputs_embeds=inputs.embeds.to(frozen.dtype),
             attention_mask=inputs.mask,
             decoder_input_ids=_shift_right(frozen, tokens.target),
             use_cache=False,

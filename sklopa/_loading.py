@@ -13,7 +13,7 @@ import torch
 from sklopa import _registry
 from sklopa._backbone import Backbone
 from sklopa._demo import DEMO_MODELS, find_demo_model
-from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype
+from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa._families import Family, family_of
 from sklopa._frozen import FrozenModel
 from sklopa.errors import BackboneNotFound, UnsupportedBackbone
@@ -99,6 +99,7 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
         key=backbone,
         has_lm_head=has_head,
         fingerprint=_fingerprint(backbone, where, config),
+        step_dtype=resolve_step_dtype(backbone.dtype, model.device),
     )
 
 
