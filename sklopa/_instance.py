@@ -68,7 +68,7 @@ def embed_rows(
 
 def _embed_chunk(frozen: Frozen, tokens: Sequence[Item], rows_at_once: int) -> np.ndarray:
     parts = []
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: what a model keeps must serve training later
         for start in range(0, len(tokens), rows_at_once):
             batch = collate(tokens[start : start + rows_at_once]).to(frozen.device)
             parts.append(read_instances(frozen, batch).cpu().numpy())
