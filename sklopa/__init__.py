@@ -11,6 +11,7 @@ from sklopa._cache import CacheInfo, cache_clear, cache_info
 from sklopa._classifier import LoPAClassifier
 from sklopa._generator import LoPAGenerator
 from sklopa._image_classifier import LoPAImageClassifier
+from sklopa._regressor import LoPARegressor
 from sklopa._version import __version__
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LoPAClassifier",
     "LoPAGenerator",
     "LoPAImageClassifier",
+    "LoPARegressor",
     "__version__",
     "cache_clear",
     "cache_info",

@@ -13,7 +13,7 @@ import torch
 from sklopa import _registry
 from sklopa._backbone import Backbone
 from sklopa._demo import DEMO_MODELS, find_demo_model
-from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype
+from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa._families import Family, family_of
 from sklopa._frozen import Frozen, FrozenModel
 from sklopa._vision import FrozenVision
@@ -23,6 +23,7 @@ from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError
 _LM_CLASSES = {
     "ForMaskedLM": "AutoModelForMaskedLM",
     "ForPreTraining": "AutoModelForMaskedLM",
+    "WithLMHeadModel": "AutoModelForMaskedLM",
     "ForCausalLM": "AutoModelForCausalLM",
     "LMHeadModel": "AutoModelForCausalLM",
     "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
@@ -88,7 +89,11 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
 
     try:
         config = transformers.AutoConfig.from_pretrained(**where)
-        known = {"key": backbone, "fingerprint": _fingerprint(backbone, where, config)}
+        known = {
+            "key": backbone,
+            "fingerprint": _fingerprint(backbone, where, config),
+            "step_dtype": resolve_step_dtype(backbone.dtype, resolve_device(backbone.device)),
+        }
         if family := vision_family_of(config, backbone.model):
             processor = _read_processor(backbone, where)
             model = _read_tower(backbone, config, family, where)
@@ -153,6 +158,9 @@ def _read_weights(
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
     model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    if family.casts_strays:
+        for weights in model.parameters():
+            weights.data = weights.data.to(options["dtype"])
     model = _placed(model, backbone)
     is_lm = model.get_output_embeddings() is not None
     body = f"{model.base_model_prefix}."

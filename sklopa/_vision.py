@@ -23,7 +23,7 @@ class FrozenVision(Frozen):
     model : transformers PreTrainedModel, with a vision tower or one itself
     processor : transformers image processor
     family : VisionFamily
-    key, fingerprint
+    key, fingerprint, step_dtype
         As in `FrozenModel`.
     """
 
@@ -38,16 +38,20 @@ class FrozenVision(Frozen):
         *,
         key: Hashable,
         fingerprint: str | None = None,
+        step_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, family, key=key, fingerprint=fingerprint)
+        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.processor = processor
-        self.base = family.tower(model)
         self.tower_config = getattr(model.config, "vision_config", model.config)
         self.n_prefix = family.n_prefix(self.tower_config)
         self._check()
         hook_layers(self.base, self.n_layers, self.name)
         for bias in family.biases(self.base):
             make_room(bias)
+
+    def _hold(self, model: nn.Module) -> None:
+        super()._hold(model)
+        self.base = self.family.tower(model)
 
     def _check(self) -> None:
         for name, value in self.family.settings.items():
@@ -61,10 +65,6 @@ class FrozenVision(Frozen):
                 f"{self.name!r} reads images of {self.tower_config.num_channels} channels; only "
                 "models of 3 channels can be used, and grey images are read by these as well."
             )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.base.parameters()).dtype
 
     @property
     def n_layers(self) -> int:
