@@ -43,12 +43,15 @@ class Frozen:
     @cached_property
     def in_steps(self) -> Frozen:
         """What training steps run: this model, or a copy of it in another precision."""
-        return self if self.step_dtype in (None, self.dtype) else self._twin()
-
-    def _twin(self) -> Frozen:
+        if self.step_dtype in (None, self.dtype):
+            return self
         twin = copy.copy(self)
-        twin._hold(copy.deepcopy(self.model).to(self.step_dtype))
+        twin._hold(copy.deepcopy(self.model, self._not_in_steps()).to(self.step_dtype))
         return twin
+
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        """Parts that training steps do not run, by identity, and what stands in for them."""
+        return {}
 
     @property
     def device(self) -> torch.device:

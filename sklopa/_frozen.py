@@ -63,20 +63,14 @@ class FrozenModel(Frozen):
     def _hold(self, model: nn.Module) -> None:
         super()._hold(model)
         self.base = _body(model, self.family)
-        self.embedding = model.get_input_embeddings()
+        table = model.get_input_embeddings()
+        if isinstance(table, nn.Embedding):  # a copy for training steps reads the same one
+            self.embedding = table
 
-    def _twin(self) -> FrozenModel:
-        left_out = {}
-        if self.model.get_output_embeddings() is None:  # the table is read here, and only here
-            left_out[id(self.embedding)] = nn.Identity()
-        twin = copy.copy(self)
-        twin._hold(copy.deepcopy(self.model, left_out).to(self.step_dtype))
-        twin.embedding = self.embedding
-        return twin
-
-    @property
-    def device(self) -> torch.device:
-        return self.embedding.weight.device
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        # Rows come from the table of the model itself; the copy needs one for words only.
+        is_lm = self.model.get_output_embeddings() is not None
+        return {} if is_lm else {id(self.embedding): nn.Identity()}
 
     def with_body(self, body: nn.Module) -> FrozenModel:
         """A reader like this one through a copy `body` of its base."""

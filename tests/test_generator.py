@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import SOME_DECODERS, SOME_OF_BOTH
 
 from sklopa import Backbone, LoPAGenerator
 from sklopa._decoding import Decoding, decode
@@ -19,7 +20,7 @@ from sklopa.errors import (
     UnsupportedBackbone,
 )
 
-GENERATORS = tiny.DECODERS + tiny.BOTH
+GENERATORS = SOME_DECODERS + SOME_OF_BOTH
 SOURCES = ["good film", "bad book", "the very awful plot and it was not good", "red", "blue maybe"]
 TARGETS = ["yes", "no", "no no maybe", "yes yes", "maybe"]
 

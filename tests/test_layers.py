@@ -33,17 +33,17 @@ LEVELS = [
     {"_base"},
     {"_fitting"},
     {"_headed"},
-    {"_classifying"},
-    {"_classifier", "_image_classifier", "_generator", "_regressor"},
+    {"_classifying", "_regressor", "_generator"},
+    {"_classifier", "_image_classifier"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     "__init__", "_base", "_fitting", "_headed", "_classifying", "_classifier", "_generator",
-    "_regressor", "_image_classifier", "_backbone", "_registry", "_parameters", "_texts",
-    "_images", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
-    "_vision_families", "datasets", "errors",
+    "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets", "_progress",
+    "_cache", "_disk", "_demo", "_families", "_vision_families", "_images", "_image_classifier",
+    "datasets", "errors",
 }  # fmt: skip
 
 
