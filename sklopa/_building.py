@@ -9,7 +9,7 @@ import torch
 
 from sklopa._backbone import Backbone
 from sklopa._device import seeded_generator
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._language import LanguageNetwork

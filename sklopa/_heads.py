@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import TokenBatch
-from sklopa._frozen import Frozen, FrozenModel, states_at
+from sklopa._foundation import Frozen
+from sklopa._frozen import FrozenModel
+from sklopa._pooling import states_at
 
 
 class LinearHead(nn.Module):

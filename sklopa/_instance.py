@@ -15,7 +15,7 @@ from sklopa._batch import AnyBatch, Item, collate
 from sklopa._batching import inference_chunks
 from sklopa._cache import Row
 from sklopa._disk import DiskStore
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._memory import halve_until_it_fits
 
 _CHUNK_ROWS = 32

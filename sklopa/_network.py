@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import Batch
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._prompt import DeepPrompt, LowRankPrompt
