@@ -10,6 +10,7 @@ from sklopa._backbone import Backbone
 from sklopa._cache import CacheInfo, cache_clear, cache_info
 from sklopa._classifier import LoPAClassifier
 from sklopa._generator import LoPAGenerator
+from sklopa._opening import load
 from sklopa._version import __version__
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "cache_info",
     "datasets",
     "errors",
+    "load",
     "metrics",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         "tol": real(0),
         "warm_start": BOOLEAN,
         "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
+        "checkpoint_dir": PATH | NONE,
+        "checkpoint_every": integer(1) | NONE,
         "nulls": one_of("error", "empty"),
         "random_state": RANDOM_STATE,
         "verbose": integer(0) | BOOLEAN,
@@ -171,6 +175,37 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             width = self._live_network().frozen.prompt_width
             return np.zeros((len(texts), 0, width), dtype=np.float32)
         return self._run(X, "prompts")
+
+    # ------------------------------------------------------------------ storing
+
+    def save(self, path: str | PathLike, include_backbone: bool = False) -> None:
+        """Write the fitted estimator as JSON and safetensors; `sklopa.load` reads it.
+
+        No pickle is in it, and reading it runs no code. Whatever interrupts the writing, the
+        old archive or the new one is there.
+
+        Parameters
+        ----------
+        path : str or Path
+            A folder, or a zip file if it ends in ``.zip``. An older archive there is replaced.
+        include_backbone : bool, default=False
+            Put the frozen model into the folder too, so that it loads with no network.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        InvalidInput
+            If a label or a parameter cannot be written without a pickle.
+        NotWritten
+            If the disk refuses.
+        """
+        from sklopa._archive import save
+
+        self._check_fitted()
+        if not PATH.accepts(path):
+            raise InvalidParameter(f"save: path must be {PATH.allowed}; got {path!r}")
+        save(self, Path(path), include_backbone)
 
     # ------------------------------------------------------------------ pickling and tags
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 from collections.abc import Hashable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,6 +73,19 @@ class FrozenModel:
     def revision(self) -> str | None:
         """Commit of the checkpoint on the hub; None for a local folder."""
         return getattr(self.config, "_commit_hash", None)
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        """SHA-256 of the weights as they are held, of their shapes, and of the vocabulary."""
+        weights, shapes = hashlib.sha256(), hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if isinstance(value, Tensor):
+                shapes.update(f"{name} {tuple(value.shape)} ".encode())
+                weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        words = getattr(self.tokenizer, "get_vocab", dict)()
+        vocabulary = hashlib.sha256(repr(sorted(words.items())).encode())
+        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
+        return {name: digest.hexdigest() for name, digest in digests.items()}
 
     @property
     def width(self) -> int:

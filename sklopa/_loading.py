@@ -40,6 +40,14 @@ def load(backbone: Backbone) -> FrozenModel:
     return _registry.get_or_load(backbone, lambda: _load(backbone))
 
 
+def write_model(backbone: Backbone, folder: Path) -> None:
+    """Put a model and its tokenizer into a folder, from where `load` reads them as they are."""
+    frozen = load(backbone)
+    with _quiet_transformers():
+        frozen.model.save_pretrained(folder)
+        frozen.tokenizer.save_pretrained(folder)
+
+
 def _load(backbone: Backbone) -> FrozenModel:
     if hasattr(backbone, "objects"):
         model, tokenizer = backbone.objects

@@ -15,8 +15,8 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 LEVELS = [
     {"_version", "errors"},
     {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_disk", "_deep", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k",
-     "datasets"},
+     "_disk", "_deep", "_archive_files", "_sandbox_filter", "_sandbox_watch", "_metric_rows",
+     "_pass_at_k", "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_code_metrics"},
@@ -26,18 +26,20 @@ LEVELS = [
     {"_network", "_training"},
     {"_language"},
     {"_building"},
-    {"_preparing", "_inference"},
+    {"_preparing", "_inference", "_plain"},
+    {"_archive", "_checkpoint"},
     {"_base"},
     {"_fitting"},
     {"_classifier", "_generator"},
+    {"_opening"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
-    "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
-    "datasets", "errors",
+    "__init__", "_base", "_fitting", "_classifier", "_generator", "_opening", "_backbone",
+    "_registry", "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo",
+    "_families", "datasets", "errors",
 }  # fmt: skip
 
 
