@@ -207,6 +207,46 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             raise InvalidParameter(f"save: path must be {PATH.allowed}; got {path!r}")
         save(self, Path(path), include_backbone)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        scores: dict[str, float] | None = None,
+    ) -> str:
+        """Write the fitted estimator into a hub repository, with a model card.
+
+        ``sklopa.load(repo_id)`` reads it. The frozen model is named there, and not uploaded.
+
+        Parameters
+        ----------
+        repo_id : str
+            "user/name". Made if it is not there.
+        private : bool, default=None
+            Whether a new repository is private; None is the account's own default.
+        token : str, default=None
+            Access token; None takes the one of ``hf auth login``. It is stored nowhere.
+        scores : dict, default=None
+            Test scores for the card, by name.
+
+        Returns
+        -------
+        str
+            Address of the repository.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        NotWritten
+            If the hub refuses.
+        """
+        from sklopa._hub import push
+
+        self._check_fitted()
+        return push(self, repo_id, private=private, token=token, scores=scores)
+
     # ------------------------------------------------------------------ pickling and tags
 
     def __getstate__(self) -> dict[str, Any]:

@@ -55,8 +55,12 @@ def load(
     >>> clf = sklopa.load("clf.zip")  # doctest: +SKIP
     """
     from sklopa._archive import restore
+    from sklopa._hub import fetch, looks_like_repository
 
     if not PATH.accepts(path):
         raise InvalidParameter(f"load: path must be {PATH.allowed}; got {path!r}")
     given = [None if model is None else as_backbone(model) for model in (backbone, encoder)]
-    return restore(Path(path), ESTIMATORS, *given)
+    path = Path(path)
+    if looks_like_repository(path):
+        path = fetch(path.as_posix(), revision)
+    return restore(path, ESTIMATORS, *given)

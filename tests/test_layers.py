@@ -28,6 +28,7 @@ LEVELS = [
     {"_building"},
     {"_preparing", "_inference", "_plain"},
     {"_archive", "_checkpoint"},
+    {"_hub"},
     {"_base"},
     {"_fitting"},
     {"_classifier", "_generator"},
