@@ -70,7 +70,9 @@ class TrainedLoPA(BaseLoPA):
         with self._open_checkpoint(data) as checkpoint:
             seeds = self._seeds() if checkpoint is None else checkpoint.draw_seeds(self._seeds())
             start_seed, batch_seed, split_seed = seeds
-            if not goes_on:
+            if goes_on:
+                self._network = None  # made again, as in an estimator that was stored meanwhile
+            else:
                 self._start(targets, start_seed)
             rows = self._learnable(texts, targets)
             self.n_truncated_ = self._truncation[0]

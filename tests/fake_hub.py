@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.hub.files[repo][name]
         self._answer(data, ETag=f'"{_oid(data)}"', X_Repo_Commit=self.hub.commit_of(repo))
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def _entry(self, repo, name):
         data = self.hub.files[repo][name]
