@@ -21,6 +21,7 @@ from sklopa._backbone import Backbone
 from sklopa._building import Design
 from sklopa._frozen import FrozenModel
 from sklopa._loading import load, write_model
+from sklopa._parameters import check_parameters
 from sklopa._plain import pack, unpack
 from sklopa._version import __version__
 from sklopa.errors import ArchiveWarning, InvalidArchive, InvalidInput, InvalidParameter
@@ -169,7 +170,8 @@ def restore(
 
 
 def _as_refused(error: Exception) -> Exception:
-    return error if isinstance(error, InvalidArchive) else refused(str(error).splitlines()[0])
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return error if isinstance(error, InvalidArchive) else refused(text.rstrip("."))
 
 
 def _check_manifest(manifest: dict, classes: dict[str, type]) -> None:
@@ -297,12 +299,16 @@ def _check_design(
     design: Design, estimator: Any, live: dict[str, FrozenModel], weights: dict[str, np.ndarray]
 ) -> None:
     """Refuse what would take more memory than the weights, or break in `predict`."""
+    # A template is a text as a parameter, and an object in the design.
+    shared = vars(design).keys() & estimator._rules.keys() - {"template"}
+    rules = {name: estimator._rules[name] for name in shared}
+    check_parameters("its design", vars(design), rules)
     frozen, n_stored = live["backbone"], sum(value.size for value in weights.values())
     n_rank = design.rank * design.prompt_length
     least = [design.n_outputs, design.prompt_length if design.gate != "instance" else 0]
     if design.reads_instances:
         least += [design.bottleneck * max(n_rank, design.rank * frozen.prompt_width)]
-    if min(least) < 0 or max(least) > n_stored:
+    if design.n_outputs < 0 or max(least) > n_stored:
         raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
     classes = getattr(estimator, "classes_", None)
     if classes is not None and classes.shape != (design.n_outputs,):
