@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ _MOST_MANIFEST_BYTES = 64 << 20
 # Weights hardly shrink, and text not a hundredfold: more is a bomb.
 _MOST_SHRUNK, _FREE_BYTES = 100, 1 << 20
 _OURS = re.compile(r"(weights-[0-9a-f]{16}\.safetensors|(backbone|encoder)-[0-9a-f]{16})")
+_UNFINISHED = re.compile(r"(weights|backbone|encoder|manifest).*\.part")
 # What a model in a folder may consist of. None of it is code, and none a pickle.
 _MODEL_FILES = {".json", ".safetensors", ".txt", ".model", ".jinja"}
 
@@ -108,26 +110,29 @@ def _write_folder(folder: Path, manifest: dict, tensors: bytes, models: Models) 
     new = not folder.exists()
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {manifest["weights"]["file"]}
-    try:
-        _put(folder / manifest["weights"]["file"], tensors)
-        described = {name: _put_model(folder, name, save) for name, save in models.items()}
-        kept |= {model["folder"] for model in described.values()}
-        _put(folder / MANIFEST, _seal(manifest | {"models": described}))
-    except BaseException:
-        if new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    _sync_folder(folder)
-    for entry in folder.iterdir():  # what the manifest before this one named
-        if entry.name not in kept and _OURS.fullmatch(entry.name.removesuffix(".part")):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    with _alone_in(folder):
+        try:
+            _put(folder / manifest["weights"]["file"], tensors)
+            described = {name: _put_model(folder, name, save) for name, save in models.items()}
+            _put(folder / MANIFEST, _seal(manifest | {"models": described}))
+        except BaseException:
+            if new:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        kept = {manifest["weights"]["file"], *(model["folder"] for model in described.values())}
+        for entry in folder.iterdir():  # what the manifest before this one named
+            if entry.name not in kept and _is_ours(entry.name) and entry.name != MANIFEST:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _is_ours(name: str) -> bool:
+    return name == MANIFEST or bool(_OURS.fullmatch(name) or _UNFINISHED.fullmatch(name))
 
 
 def check_free(folder: Path) -> None:
     """Raise `NotWritten` if a folder holds what is not ours."""
     names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
-    alien = [n for n in names if n != LOCK and not _OURS.fullmatch(n.removesuffix(".part"))]
+    alien = [name for name in names if name != LOCK and not _is_ours(name)]
     if alien and MANIFEST not in names:
         raise NotWritten(
             f"{str(folder)!r} holds other files, such as {alien[0]!r}; nothing was written. "
@@ -163,7 +168,8 @@ def _put(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Any]:
     """A file that takes the place of `path` when all of it is on the disk."""
-    temporary = path.with_name(path.name + ".part")
+    # The name is our own among processes and threads that write to one path.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -174,6 +180,22 @@ def _replacing(path: Path) -> Iterator[Any]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes into a folder, and keep the others out."""
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync_folder(folder: Path) -> None:
