@@ -251,7 +251,17 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in _LIVE}
+        state = {name: value for name, value in state.items() if name not in _LIVE}
+        if "_design" in state:  # as values, so that readers have fewer classes to trust
+            state["_design"] = state["_design"].as_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_design" in state:
+            from sklopa._building import Design
+
+            self._design = Design.from_dict(state["_design"])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
