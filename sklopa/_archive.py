@@ -1,54 +1,31 @@
-"""A fitted estimator -> a manifest and weights, and back, with all that is checked on the way."""
+"""A fitted estimator -> a manifest and weights."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
 from sklopa import _archive_files
-from sklopa._archive_files import refused
 from sklopa._backbone import Backbone
 from sklopa._building import Design
 from sklopa._frozen import FrozenModel
 from sklopa._loading import load, write_model
-from sklopa._parameters import check_parameters
-from sklopa._plain import pack, unpack
+from sklopa._plain import pack
 from sklopa._version import __version__
-from sklopa.errors import ArchiveWarning, InvalidArchive, InvalidInput, InvalidParameter
+from sklopa.errors import InvalidInput, InvalidParameter
 
 FORMAT = 1
 _LIBRARIES = ("scikit-learn", "torch", "transformers")
-_KEYS = {
-    "format", "estimator", "versions", "parameters", "attributes", "design", "models_used",
-    "weights", "models", "sha256",
-}  # fmt: skip
 # Parameters that name folders of one machine; a stranger's would be written to.
-_FOLDERS = {"memory", "checkpoint_dir"}
+FOLDERS = {"memory", "checkpoint_dir"}
 # Of an estimator's attributes: what is written elsewhere, or is made again.
-_LEFT_OUT = {"_weights", "_design", "_truncation", "_network", "_trainer"}
-_ATTRIBUTES = {
-    "classes_": np.ndarray, "n_features_in_": int, "feature_names_in_": np.ndarray, "n_iter_": int,
-    "loss_curve_": list, "history_": list, "n_trainable_parameters_": int, "n_truncated_": int,
-    "dtype_": str, "device_": str, "_sklopa_version": str, "_is_multilabel": bool,
-}  # fmt: skip
-_REMOTE_CODE = (
-    "The archive asks to run code that comes with {model!r} (trust_remote_code), which a file "
-    "cannot allow itself. If you have read that code, give "
-    "load(path, {name}=Backbone({model!r}, trust_remote_code=True))."
-)
-
-
-# ---------------------------------------------------------------- writing
+LEFT_OUT = {"_weights", "_design", "_truncation", "_network", "_trainer"}
 
 
 def save(estimator: Any, path: Path, include_backbone: bool) -> None:
@@ -69,7 +46,7 @@ def save(estimator: Any, path: Path, include_backbone: bool) -> None:
     weights = {name: torch.tensor(value) for name, value in estimator._weights.items()}
     models = {}
     if include_backbone:
-        used = _models_of(estimator._design)
+        used = models_of(estimator._design)
         models = {name: partial(write_model, model) for name, model in used.items()}
     _archive_files.write(path, _describe(estimator), safetensors.torch.save(weights), models)
 
@@ -77,19 +54,19 @@ def save(estimator: Any, path: Path, include_backbone: bool) -> None:
 def _describe(estimator: Any) -> dict[str, Any]:
     """All of the manifest that does not depend on how it is stored."""
     design, parameters = estimator._design, estimator.get_params(deep=False)
-    carried = {name: value for name, value in parameters.items() if name not in _FOLDERS}
+    carried = {name: value for name, value in parameters.items() if name not in FOLDERS}
     attributes = {
         name: value
         for name, value in vars(estimator).items()
-        if name not in _LEFT_OUT and name not in parameters
+        if name not in LEFT_OUT and name not in parameters
     }
     return {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
-        "versions": _versions(),
+        "versions": versions(),
         "models_used": {
             name: {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
-            for name, frozen in _live_models(design).items()
+            for name, frozen in live_models(design).items()
         },
         "parameters": _pack_each(carried, "parameter"),
         "attributes": _pack_each(attributes, "attribute"),
@@ -110,12 +87,13 @@ def _pack_each(values: dict[str, Any], what: str) -> dict[str, Any]:
     return packed
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of sklopa and of the libraries that outputs depend on."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"sklopa": __version__} | found
 
 
-def _models_of(design: Design) -> dict[str, Backbone]:
+def models_of(design: Design) -> dict[str, Backbone]:
     """Descriptions of the frozen models that a design reads, each once."""
     models = {"backbone": design.backbone}
     if design.reads_instances and design.encoder != design.backbone:
@@ -123,205 +101,6 @@ def _models_of(design: Design) -> dict[str, Backbone]:
     return models
 
 
-def _live_models(design: Design) -> dict[str, FrozenModel]:
-    return {name: load(used) for name, used in _models_of(design).items()}
-
-
-# ---------------------------------------------------------------- reading
-
-
-def restore(
-    path: Path, classes: dict[str, type], backbone: Backbone | None, encoder: Backbone | None
-) -> Any:
-    """The estimator of an archive, ready to predict.
-
-    Parameters
-    ----------
-    classes : dict of the estimators that there are, by name
-    backbone, encoder : where the frozen models are now, if not where they were
-
-    Raises
-    ------
-    ArchiveNotFound, InvalidArchive
-        If there is no archive, or it cannot be trusted.
-    BackboneNotFound, UnsupportedBackbone
-        If the frozen model that it needs is not there.
-    """
-    manifest, tensors = _archive_files.read(path)
-    _check_manifest(manifest, classes)
-    _warn_of_versions(manifest["versions"])
-    try:
-        estimator = _rebuild(manifest, classes[manifest["estimator"]])
-        weights = _read_weights(tensors)
-    except Exception as error:  # a hostile manifest may break anything
-        raise _as_refused(error) from error
-    given = {"backbone": backbone, "encoder": encoder}
-    estimator._design = _place(estimator, path, manifest.get("models") or {}, given)
-    live = _live_models(estimator._design)
-    try:
-        estimator._check_parameters()
-        _check_design(estimator._design, estimator, live, weights)
-        estimator._weights = weights
-        _check_content(manifest["models_used"], live)
-        estimator._live_network()
-    except Exception as error:
-        raise _as_refused(error) from error
-    return estimator
-
-
-def _as_refused(error: Exception) -> Exception:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return error if isinstance(error, InvalidArchive) else refused(text.rstrip("."))
-
-
-def _check_manifest(manifest: dict, classes: dict[str, type]) -> None:
-    if manifest.get("format") != FORMAT:
-        raise InvalidArchive(
-            f"The archive has format {manifest.get('format')!r}; this sklopa {__version__} reads "
-            f"format {FORMAT}. Install the version that wrote it, or a newer one."
-        )
-    unknown, missing = set(manifest) - _KEYS, _KEYS - set(manifest) - {"models"}
-    if unknown or missing:
-        raise refused(f"its manifest has keys {sorted(unknown)} and lacks {sorted(missing)}")
-    tables = ("versions", "parameters", "attributes", "models_used", "design")
-    wrong = [name for name in tables if not isinstance(manifest[name], dict)]
-    if wrong:
-        raise refused(f"{wrong[0]} is no table")
-    if manifest["estimator"] not in list(classes):
-        raise refused(
-            f"it holds a {manifest['estimator']!r}; the estimators are {', '.join(classes)}"
-        )
-
-
-def _warn_of_versions(saved: dict[str, str]) -> None:
-    here = _versions()
-    differ = [f"{k} {saved.get(k)} (here {here[k]})" for k in here if saved.get(k) != here[k]]
-    if differ:
-        warnings.warn(
-            f"The archive was written with {', '.join(differ)}. Outputs may differ slightly.",
-            ArchiveWarning,
-            stacklevel=4,
-        )
-
-
-def _rebuild(manifest: dict, kind: type) -> Any:
-    """An estimator with parameters, attributes and design as they were, without weights."""
-    parameters = {name: unpack(value, {}) for name, value in manifest["parameters"].items()}
-    if _FOLDERS & set(parameters):
-        raise refused("it names folders to write to")
-    estimator = kind(**parameters)
-    for name, packed in manifest["attributes"].items():
-        value = unpack(packed, {})
-        of_class = getattr(kind, name, None)
-        is_plain = name.strip("_").isidentifier() and not name.startswith("__")
-        if not is_plain or name in _LEFT_OUT or name in parameters or callable(of_class):
-            raise refused(f"{name!r} is no fitted attribute")
-        expected = _ATTRIBUTES.get(name, object)
-        if not isinstance(value, expected) or (expected is int and type(value) is not int):
-            raise refused(f"{name} must be of type {expected.__name__}; it is {value!r}")
-        setattr(estimator, name, value)
-    estimator._design = unpack(manifest["design"], {})
-    if not isinstance(estimator._design, Design):
-        raise refused("its design is none")
-    return estimator
-
-
-def _read_weights(data: bytes) -> dict[str, np.ndarray]:
-    weights = safetensors.torch.load(data)
-    for name, value in weights.items():
-        if value.dtype != torch.float32 or not torch.isfinite(value).all():
-            raise refused(f"weights {name} are {value.dtype}, or not all of them are finite")
-    return {name: value.numpy() for name, value in weights.items()}
-
-
-def _place(estimator: Any, path: Path, models: dict, given: dict) -> Design:
-    """The design with its frozen models where they are now; parameters follow."""
-    design = estimator._design
-    now = {}
-    for name, description in _models_of(design).items():
-        now[name] = given[name] or _where_it_is(name, description, path, models)
-    if now["backbone"] is not design.backbone:
-        estimator.model = now["backbone"]
-        estimator.encoder = None if design.encoder == design.backbone else estimator.encoder
-    if now.get("encoder", design.encoder) is not design.encoder:
-        estimator.encoder = now["encoder"]
-    for name, model in (("backbone", estimator.model), ("encoder", estimator.encoder)):
-        if model is not given[name] and getattr(model, "trust_remote_code", False):
-            raise InvalidArchive(_REMOTE_CODE.format(name=name, model=model.model))
-    return replace(design, backbone=now["backbone"], encoder=now.get("encoder", now["backbone"]))
-
-
-def _where_it_is(name: str, description: Backbone, path: Path, models: dict) -> Backbone:
-    if name in models:
-        folder = str((path / models[name]["folder"]).absolute())
-        return replace(
-            description, model=folder, revision=None, gguf_file=None, local_files_only=True,
-            trust_remote_code=False,
-        )  # fmt: skip
-    if description.model.startswith("<live "):
-        raise InvalidArchive(
-            f"The estimator was fitted on live objects, {description.model}. Give them again "
-            f"with load(path, {name}=Backbone.from_objects(model, tokenizer)), or save with "
-            "include_backbone=True."
-        )
-    if description.trust_remote_code:
-        raise InvalidArchive(_REMOTE_CODE.format(name=name, model=description.model))
-    return description
-
-
-def _check_content(saved: dict[str, dict], live: dict[str, FrozenModel]) -> None:
-    """Say what differs between the frozen models of then and now."""
-    for name, frozen in live.items():
-        now = {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
-        then = saved.get(name, {})
-        same_dtype = then.get("dtype") == now["dtype"]
-        wrong = [
-            what
-            for what in ("shapes", "vocabulary", *(["weights"] if same_dtype else []))
-            if then.get(what) != now[what]
-        ]
-        if wrong:
-            raise InvalidArchive(
-                f"The {name} is not the one that the estimator was fitted on: {frozen.name!r} here "
-                f"has other {' and '.join(wrong)} (revision {now['revision']}, fitted on "
-                f"{then.get('revision')}). Give the right one with load(path, {name}=...)."
-            )
-        if not same_dtype:
-            warnings.warn(
-                f"The {name} was held in {then.get('dtype')} at fit and is in {now['dtype']} "
-                f"here; outputs may differ slightly. Backbone(..., dtype=) sets it.",
-                ArchiveWarning,
-                stacklevel=4,
-            )
-
-
-def _check_design(
-    design: Design, estimator: Any, live: dict[str, FrozenModel], weights: dict[str, np.ndarray]
-) -> None:
-    """Refuse what would take more memory than the weights, or break in `predict`."""
-    # A template is a text as a parameter, and an object in the design.
-    shared = vars(design).keys() & estimator._rules.keys() - {"template"}
-    rules = {name: estimator._rules[name] for name in shared}
-    check_parameters("its design", vars(design), rules)
-    frozen, n_stored = live["backbone"], sum(value.size for value in weights.values())
-    n_rank = design.rank * design.prompt_length
-    least = [design.n_outputs, design.prompt_length if design.gate != "instance" else 0]
-    if design.reads_instances:
-        least += [design.bottleneck * max(n_rank, design.rank * frozen.prompt_width)]
-    if design.n_outputs < 0 or max(least) > n_stored:
-        raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None and classes.shape != (design.n_outputs,):
-        raise refused(f"it has {classes.size} classes and {design.n_outputs} outputs")
-    if not all(0 <= i < frozen.embedding.num_embeddings for i in design.word_ids or ()):
-        raise refused("a word of its verbaliser is not in the vocabulary")
-    if design.word_ids is not None and len(design.word_ids) != design.n_outputs:
-        raise refused(f"it has {len(design.word_ids)} words and {design.n_outputs} outputs")
-    if design.template is not None:
-        _check_template(design.template.pattern)
-
-
-def _check_template(pattern: str) -> None:
-    for _, name, form, conversion in Formatter().parse(pattern):
-        if name not in (None, "text", "text_pair", "mask") or form or conversion:
-            raise refused(f"its template {pattern[:40]!r} asks for more than texts")
+def live_models(design: Design) -> dict[str, FrozenModel]:
+    """The frozen models that a design reads, loaded."""
+    return {name: load(used) for name, used in models_of(design).items()}

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 import safetensors.torch
 
-from sklopa import _archive_files
+from sklopa import _archive_files, _archive_reading
 from sklopa._plain import Tensors, pack, unpack
 from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
 
@@ -67,7 +67,7 @@ class Checkpoint:
 
     def _read(self) -> None:
         try:
-            manifest, tensors = _archive_files.read(self.folder)
+            manifest, tensors = _archive_reading.read(self.folder)
             identity = manifest["checkpoint"]
             self._compare(identity)
             self.seeds = manifest["seeds"]

@@ -54,8 +54,8 @@ def load(
     >>> import sklopa
     >>> clf = sklopa.load("clf.zip")  # doctest: +SKIP
     """
-    from sklopa._archive import restore
     from sklopa._hub import fetch, looks_like_repository
+    from sklopa._restoring import restore
 
     if not PATH.accepts(path):
         raise InvalidParameter(f"load: path must be {PATH.allowed}; got {path!r}")

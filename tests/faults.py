@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import sklopa
-from sklopa import LoPAClassifier, _archive_files
+from sklopa import LoPAClassifier, _archive_files, _archive_reading
 from sklopa.errors import SklopaError
 
 TEXTS = [f"{word} {thing}" for thing in ("film", "book", "plot") for word in ("good", "bad")] * 4
@@ -132,7 +132,7 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
         good = Path(temporary, "good.zip")
         clf.save(good)
         raw = good.read_bytes()
-        manifest, tensors = _archive_files.read(good)
+        manifest, tensors = _archive_reading.read(good)
         target = Path(temporary, "bad.zip")
         weights = safetensors.numpy.load(tensors)
 
@@ -333,7 +333,7 @@ def sealed(folder: Path, name: str, change) -> Path:
     """An archive whose manifest a forger changed, its hashes in order."""
     clf = classifier().fit(TEXTS, LABELS)
     clf.save(folder / "good.zip")
-    manifest, tensors = _archive_files.read(folder / "good.zip")
+    manifest, tensors = _archive_reading.read(folder / "good.zip")
     manifest = json.loads(json.dumps(manifest))
     tensors = change(manifest, tensors) or tensors
     _archive_files.write(folder / f"{name}.zip", manifest, tensors)

@@ -224,7 +224,7 @@ def test_another_precision_is_a_warning_and_close(stored, tiny_folder, tmp_path)
 def reseal(folder, **changes):
     """Change a manifest and the hash of itself, as a forger would."""
     path = folder / "manifest.json"
-    path.write_bytes(_archive_files._seal(json.loads(path.read_text()) | changes))
+    path.write_bytes(_archive_files.seal(json.loads(path.read_text()) | changes))
 
 
 def test_other_versions_are_named_in_one_warning(stored, tmp_path):

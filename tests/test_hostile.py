@@ -13,7 +13,7 @@ import tiny
 from helpers import raises
 
 import sklopa
-from sklopa import _archive_files
+from sklopa import _archive_files, _archive_reading
 
 
 class _Bomb:
@@ -209,9 +209,9 @@ def test_a_link_in_the_backbone_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["../clf", "/etc", "backbone-0000000000000000/.."])
 def test_a_backbone_outside_the_folder_is_refused(folder, name):
-    manifest, _ = _archive_files.read(folder)
+    manifest, _ = _archive_reading.read(folder)
     manifest["models"]["backbone"]["folder"] = name
-    (folder / "manifest.json").write_bytes(_archive_files._seal(manifest))
+    (folder / "manifest.json").write_bytes(_archive_files.seal(manifest))
     with raises(ValueError, "no folder of a model"):
         sklopa.load(folder)
 
