@@ -10,7 +10,7 @@ import torch
 
 from sklopa._backbone import Backbone
 from sklopa._device import seeded_generator
-from sklopa._frozen import FrozenModel
+from sklopa._frozen import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._language import LanguageNetwork
@@ -92,7 +92,7 @@ def build(design: Design, seed: int = 0) -> LoPANetwork:
         prompt=_fresh_prompt(design, frozen, encoder, generator),
         head=_fresh_head(design, frozen),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
-    )
+    ).eval()
 
 
 def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
@@ -100,21 +100,19 @@ def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
     network = build(design)
     # torch.tensor copies, and so also takes arrays that are memory-mapped for reading only.
     network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    return network.eval()
+    return network
 
 
 def _fresh_prompt(
     design: Design,
-    frozen: FrozenModel,
-    encoder: FrozenModel | None,
+    frozen: Frozen,
+    encoder: Frozen | None,
     generator: torch.Generator,
 ) -> LowRankPrompt | DeepPrompt | None:
     if design.prompt_length == 0:
         return None
-    rows = frozen.vocabulary_rows(design.prompt_length, generator)
     deep = design.depth == "deep"
-    if deep:
-        rows = torch.cat([rows.unsqueeze(0), frozen.deep_starts(rows)])  # (L, P, D)
+    rows = frozen.prompt_start(design.prompt_length, generator, deep=deep)
     return (DeepPrompt if deep else LowRankPrompt)(
         rows,
         encoder_width=encoder.width if encoder else 0,
@@ -126,9 +124,9 @@ def _fresh_prompt(
     )
 
 
-def _fresh_head(design: Design, frozen: FrozenModel) -> LinearHead | VerbalizerHead | None:
+def _fresh_head(design: Design, frozen: Frozen) -> LinearHead | VerbalizerHead | None:
     if design.generates:
         return None
     if design.word_ids is not None:
         return VerbalizerHead(frozen, list(design.word_ids))
-    return LinearHead(frozen.width, design.n_outputs, frozen.family.pooling)
+    return LinearHead(frozen, design.n_outputs)

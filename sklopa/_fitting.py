@@ -17,15 +17,15 @@ from sklopa._backbone import as_backbone
 from sklopa._base import BaseLoPA
 from sklopa._progress import FitProgress, with_callbacks
 from sklopa._targets import check_lengths
-from sklopa.errors import FitFailed, InvalidInput, InvalidParameter
+from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, UnsupportedBackbone
 
 
 class TrainedLoPA(BaseLoPA):
     """`fit` as a list of stages; not for use by itself.
 
     An estimator adds what it learns from: `_check_targets` (y as the user gave it -> targets and
-    sample weights), `_start` (a fresh network for such targets), `_learnable` (texts and targets
-    -> rows with something to learn), `_start_head`, `_objective` and `_score_rows`.
+    sample weights), `_start` (a fresh network for such targets), `_learnable` (inputs and
+    targets -> rows with something to learn), `_start_head`, `_objective` and `_score_rows`.
     """
 
     @with_callbacks
@@ -36,7 +36,7 @@ class TrainedLoPA(BaseLoPA):
 
         Parameters
         ----------
-        X : array-like of shape (n,) or (n, 2)
+        X : array-like of n rows
             Texts (list, tuple, array, Series, one-column frame), or text pairs (two columns, or
             a list of 2-tuples).
         y : array-like of shape (n,)
@@ -62,11 +62,11 @@ class TrainedLoPA(BaseLoPA):
             If the loss is not finite.
         """
         self._check_parameters()
-        texts = self._check_texts(X, reset=True)
+        inputs = self._check_inputs(X, reset=True)
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
-        check_lengths(len(texts), y=y)
-        targets, weights = self._check_targets(texts, y, sample_weight, known=goes_on)
-        data = (texts.rows, targets, weights, *self._as_plain(X_val, y_val))
+        check_lengths(len(inputs), y=y)
+        targets, weights = self._check_targets(inputs, y, sample_weight, known=goes_on)
+        data = (_digests(inputs.rows), targets, weights, *self._as_plain(X_val, y_val))
         with self._open_checkpoint(data) as checkpoint:
             seeds = self._seeds() if checkpoint is None else checkpoint.draw_seeds(self._seeds())
             start_seed, batch_seed, split_seed = seeds
@@ -74,7 +74,7 @@ class TrainedLoPA(BaseLoPA):
                 self._network = None  # made again, as in an estimator that was stored meanwhile
             else:
                 self._start(targets, start_seed)
-            rows = self._learnable(texts, targets)
+            rows = self._learnable(inputs, targets)
             self.n_truncated_ = self._truncation[0]
             held_out = self._hold_out(rows, weights, targets, X_val, y_val, split_seed)
             rows, weights, watched = held_out
@@ -96,8 +96,8 @@ class TrainedLoPA(BaseLoPA):
 
     def _as_plain(self, X_val: Any, y_val: Any) -> tuple:
         """Rows to watch in a form that is equal for equal data."""
-        rows = None if X_val is None else self._check_texts(X_val, reset=False).rows
-        return rows, getattr(y_val, "tolist", lambda: y_val)()
+        rows = None if X_val is None else self._check_inputs(X_val, reset=False).rows
+        return _digests(rows), getattr(y_val, "tolist", lambda: y_val)()
 
     def _open_checkpoint(self, data: tuple) -> AbstractContextManager:
         """What keeps the state of this fit on disk; None where nobody asked for it."""
@@ -131,7 +131,7 @@ class TrainedLoPA(BaseLoPA):
             depth=self.depth,
             dropout=self.dropout,
             train_encoder=self.train_encoder,
-            max_length=self.max_length,
+            max_length=getattr(self, "max_length", None),  # images have none
             **words,
         )
 
@@ -155,14 +155,23 @@ class TrainedLoPA(BaseLoPA):
         from sklopa._loading import load
 
         frozen = load(design.backbone)
+        encoder = load(design.encoder) if design.reads_instances else frozen
+        for model in (frozen, encoder):
+            if model.reads != self._reads:
+                raise UnsupportedBackbone(
+                    f"{model.name!r} reads {model.reads}, and {type(self).__name__} needs a model "
+                    f"that reads {self._reads}."
+                )
         if design.rank > frozen.prompt_width:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter rank must be at most {frozen.prompt_width}, "
                 f"the width of {design.backbone.model}; got {design.rank}"
             )
+        if frozen.room is None:
+            return
         is_pair = self.n_features_in_ == 2 and design.template is None
         needed = design.n_rows + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1
-        if frozen.room is not None and needed > frozen.room:
+        if needed > frozen.room:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter prompt_length must leave room for text; "
                 f"{design.backbone.model} reads {frozen.room} positions and the prompt takes "
@@ -180,11 +189,11 @@ class TrainedLoPA(BaseLoPA):
     ) -> tuple[Any, np.ndarray, Any]:
         """Rows to learn from with their weights, and rows to watch (None if there are none)."""
         if X_val is not None:
-            watched = self._check_texts(X_val, reset=False)
+            watched = self._check_inputs(X_val, reset=False)
             check_lengths(len(watched), y_val=y_val)
             known = self._check_targets(watched, y_val, None, known=True, name="y_val")[0]
-            (n_cut, n_texts, limit), held_out = self._truncation, self._learnable(watched, known)
-            self._truncation = (n_cut + self._truncation[0], n_texts + len(watched), limit)
+            (n_cut, n_rows, limit), held_out = self._truncation, self._learnable(watched, known)
+            self._truncation = (n_cut + self._truncation[0], n_rows + len(watched), limit)
             return rows, weights, held_out
         if y_val is not None:
             raise InvalidInput("y_val was given without X_val; give both, or neither.")
@@ -309,6 +318,11 @@ class TrainedLoPA(BaseLoPA):
     def _fitted_state(self) -> dict[str, Any]:
         """Attributes of the estimator as fitted at this moment, for callbacks."""
         return {"_weights": self._network_arrays(), "_design": self._design}
+
+
+def _digests(rows: Any) -> list | None:
+    """What stands for rows: texts themselves, and digests of images."""
+    return None if rows is None else [getattr(row, "digest", row) for row in rows]
 
 
 def weighted(rows: Any, weights: np.ndarray) -> Any:

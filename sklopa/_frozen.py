@@ -6,12 +6,14 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Hashable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklopa._batch import PromptedBatch, TokenBatch
 from sklopa._deep import deep_rows, hook_layers
@@ -19,11 +21,86 @@ from sklopa._families import Family
 from sklopa._tokens import Template, TextReader
 from sklopa.errors import UnsupportedBackbone
 
+_SHORT = 256  # rows up to which plain attention is taken on a CPU
 
-class FrozenModel:
-    """A pretrained model and its tokenizer, shared and never changed.
+
+class Frozen:
+    """What all frozen models are: shared and never changed.
 
     Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
+    `base` is the part that is run; whoever inherits sets it.
+    """
+
+    base: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Any,
+        *,
+        key: Hashable,
+        fingerprint: str | None,
+        step_dtype: torch.dtype | None,
+    ) -> None:
+        self.family = family
+        self.key = key
+        self.fingerprint = fingerprint
+        self.step_dtype = step_dtype
+        self.config = model.config
+        self.name = getattr(model.config, "name_or_path", "") or str(key)
+        self._hold(model)
+
+    def _hold(self, model: nn.Module) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @cached_property
+    def in_steps(self) -> Frozen:
+        """What training steps run: this model, or a copy of it in another precision."""
+        if self.step_dtype in (None, self.dtype):
+            return self
+        twin = copy.copy(self)
+        twin._hold(copy.deepcopy(self.model, self._not_in_steps()).to(self.step_dtype))
+        return twin
+
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        """Parts that training steps do not run, by identity, and what stands in for them."""
+        return {}
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        """SHA-256 of the weights as they are held, of their shapes, and of the vocabulary."""
+        weights, shapes = hashlib.sha256(), hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if isinstance(value, Tensor):
+                shapes.update(f"{name} {tuple(value.shape)} ".encode())
+                weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        words = getattr(getattr(self, "tokenizer", None), "get_vocab", dict)()
+        vocabulary = hashlib.sha256(repr(sorted(words.items())).encode())
+        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
+        return {name: digest.hexdigest() for name, digest in digests.items()}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the checkpoint on the hub; None for a local folder."""
+        return getattr(self.config, "_commit_hash", None)
+
+    def with_body(self, body: nn.Module) -> Frozen:
+        """A reader like this one through a copy `body` of its base."""
+        reader = copy.copy(self)
+        reader.base = body
+        return reader
+
+
+class FrozenModel(Frozen):
+    """A pretrained language model and its tokenizer.
 
     Parameters
     ----------
@@ -36,7 +113,11 @@ class FrozenModel:
         Whether the checkpoint brought the weights of a language-model head.
     fingerprint : str or None
         Tells the files of this model from others in any process; None for live objects.
+    step_dtype : torch.dtype or None
+        Precision in training steps, where it is not that of the model.
     """
+
+    reads = "texts"
 
     def __init__(
         self,
@@ -47,45 +128,30 @@ class FrozenModel:
         key: Hashable,
         has_lm_head: bool,
         fingerprint: str | None = None,
+        step_dtype: torch.dtype | None = None,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
+        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.tokenizer = tokenizer
-        self.family = family
-        self.key = key
         self.has_lm_head = has_lm_head
-        self.fingerprint = fingerprint
-        both = family.kind == "encoder-decoder"
-        self.base = model.get_encoder() if both else model.base_model
-        self.embedding = model.get_input_embeddings()
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
-        self.config = model.config
-        self.name = getattr(model.config, "name_or_path", "") or str(key)
 
-    @property
-    def device(self) -> torch.device:
-        return self.embedding.weight.device
+    def _hold(self, model: nn.Module) -> None:
+        super()._hold(model)
+        self.base = _body(model, self.family)
+        table = model.get_input_embeddings()
+        if isinstance(table, nn.Embedding):  # a copy for training steps reads the same one
+            self.embedding = table
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        # Rows come from the table of the model itself; the copy needs one for words only.
+        is_lm = self.model.get_output_embeddings() is not None
+        return {} if is_lm else {id(self.embedding): nn.Identity()}
 
-    @property
-    def revision(self) -> str | None:
-        """Commit of the checkpoint on the hub; None for a local folder."""
-        return getattr(self.config, "_commit_hash", None)
-
-    @cached_property
-    def content(self) -> dict[str, str]:
-        """SHA-256 of the weights as they are held, of their shapes, and of the vocabulary."""
-        weights, shapes = hashlib.sha256(), hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            if isinstance(value, Tensor):
-                shapes.update(f"{name} {tuple(value.shape)} ".encode())
-                weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        words = getattr(self.tokenizer, "get_vocab", dict)()
-        vocabulary = hashlib.sha256(repr(sorted(words.items())).encode())
-        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
-        return {name: digest.hexdigest() for name, digest in digests.items()}
+    def with_body(self, body: nn.Module) -> FrozenModel:
+        """A reader like this one through a copy `body` of its base."""
+        reader = super().with_body(body)
+        reader.embedding = body.get_input_embeddings()
+        return reader
 
     @property
     def width(self) -> int:
@@ -118,7 +184,7 @@ class FrozenModel:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (B, T, D) of token ids (B, T), scaled as the model scales them."""
-        return self.embedding(ids)
+        return self.embedding(ids) * self.family.embedding_scale(self.config)
 
     def vocabulary_rows(self, n: int, generator: torch.Generator) -> Tensor:
         """Word embeddings (n, D) of tokens drawn at random, special tokens left out.
@@ -134,16 +200,43 @@ class FrozenModel:
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
         return self.embed(ids.to(self.device)).float().cpu()
 
+    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers."""
+        rows = self.vocabulary_rows(n, generator)
+        return torch.cat([rows.unsqueeze(0), self.deep_starts(rows)]) if deep else rows
+
+    def states_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> Tensor:
+        """Last states (B, T, D) of texts, in float32, without those of the prompt."""
+        inputs = prepend(prompt, self.embed(tokens.ids), tokens)
+        return self.states(inputs)[:, inputs.prompt_length :]
+
+    def pool(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """One vector (B, D) for each text, from states (B, T, D)."""
+        return pool(states, tokens, self.family.pooling)
+
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
-        arguments = {"inputs_embeds": inputs.embeds, "attention_mask": inputs.mask}
+        arguments = {
+            "inputs_embeds": inputs.embeds.to(self.dtype),
+            "attention_mask": inputs.mask,
+        }
         arguments |= self.positions(inputs.positions)
         if inputs.types is not None:
             arguments["token_type_ids"] = inputs.types
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
-        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]), self._attention(inputs):
             return self.base(**arguments)[0].float()
+
+    def _attention(self, inputs: PromptedBatch) -> Any:
+        """Plain attention for short rows in half precision on a CPU.
+
+        The fused kernel there takes twice as long in the backward pass; its lower use of memory
+        counts for long rows only.
+        """
+        plain = self.device.type == "cpu" and self.dtype != torch.float32
+        short = inputs.mask.shape[1] <= _SHORT
+        return sdpa_kernel(SDPBackend.MATH) if plain and short else nullcontext()
 
     @torch.no_grad()
     def deep_starts(self, rows: Tensor) -> Tensor:
@@ -156,7 +249,8 @@ class FrozenModel:
         UnsupportedBackbone
             If the layers cannot take rows, or are of another width than the input.
         """
-        hook_layers(self.base, self.config.num_hidden_layers, self.name)
+        for model in {self, self.in_steps}:
+            hook_layers(model.base, self.config.num_hidden_layers, self.name)
         embeds = rows.to(self.device, self.dtype).unsqueeze(0)
         arguments = self.positions(torch.arange(len(rows), device=self.device).unsqueeze(0))
         out = self.base(inputs_embeds=embeds, output_hidden_states=True, **arguments)
@@ -185,7 +279,8 @@ class FrozenModel:
         self.require_lm_head()
         shell = copy.copy(self.model)  # the same weights, with the body taken out
         shell._modules = dict(self.model._modules)
-        shell._modules[self.model.base_model_prefix] = _PassThrough()
+        name = next(n for n, part in self.model.named_children() if part is self.base)
+        shell._modules[name] = _PassThrough()
         return shell(inputs_embeds=states.to(self.dtype)).logits.float()
 
     def require_lm_head(self) -> None:
@@ -196,6 +291,33 @@ class FrozenModel:
                 "from. Use head='linear', or a checkpoint saved for masked or causal language "
                 "modelling."
             )
+
+
+def _body(model: nn.Module, family: Family) -> nn.Module:
+    """The part of a model that reads prompt and text."""
+    if family.kind == "encoder-decoder":
+        return model.get_encoder()
+    hidden = model.base_model is model and model.get_output_embeddings() is not None
+    return model.get_decoder() if hidden else model.base_model
+
+
+def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
+    """One vector (B, D) for each text, from states (B, T, D).
+
+    Reads by the attention mask, so that padding is never taken for a token.
+    """
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states_at(states, tokens.mask.sum(dim=1) - 1)
+    mask = tokens.mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def states_at(states: Tensor, position: Tensor) -> Tensor:
+    """States (B, D) at one position (B,) of each row."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, position]
 
 
 class _PassThrough(nn.Module):
@@ -253,6 +375,8 @@ def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> Prompt
     be behind P real tokens.
     """
     mask, types, length, deep = tokens.mask, tokens.types, 0, None
+    # A model that looks at neighbours must find nothing where there is padding.
+    embeds = embeds * mask.unsqueeze(-1).to(embeds.dtype)
     if prompt is not None:
         if prompt.ndim == 4:
             prompt, deep = prompt[:, 0], prompt[:, 1:]

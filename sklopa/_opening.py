@@ -9,10 +9,13 @@ from typing import Any
 from sklopa._backbone import Backbone, as_backbone
 from sklopa._classifier import LoPAClassifier
 from sklopa._generator import LoPAGenerator
+from sklopa._image_classifier import LoPAImageClassifier
 from sklopa._parameters import PATH
+from sklopa._regressor import LoPARegressor
 from sklopa.errors import InvalidParameter
 
-ESTIMATORS = {kind.__name__: kind for kind in (LoPAClassifier, LoPAGenerator)}
+_KINDS = (LoPAClassifier, LoPARegressor, LoPAGenerator, LoPAImageClassifier)
+ESTIMATORS = {kind.__name__: kind for kind in _KINDS}
 
 
 def load(

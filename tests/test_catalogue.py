@@ -17,7 +17,7 @@ import tiny
 from helpers import raises
 
 import sklopa
-from sklopa import Backbone, LoPAClassifier, LoPAGenerator
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator, LoPARegressor
 from sklopa.errors import TruncationWarning
 
 TEXTS = ["good film", "bad film", "fine book", "awful book"] * 2
@@ -57,6 +57,7 @@ class Subject:
 FITTED: dict[type, Any] = {}
 ESTIMATORS = {
     "classifier": Subject(LoPAClassifier, ["a", "b"] * 4),
+    "regressor": Subject(LoPARegressor, [1.0, -2.0] * 4),
     "generator": Subject(
         LoPAGenerator, ["red film", "blue book"] * 4, "gpt2", {"max_new_tokens": 3}
     ),

@@ -14,13 +14,15 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 # A module imports only from levels below its own.
 LEVELS = [
     {"_version", "errors"},
-    {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_disk", "_deep", "_archive_files", "_sandbox_filter", "_sandbox_watch", "_metric_rows",
-     "_pass_at_k", "datasets"},
+    {"_vision_families"},
+    {"_registry", "_families", "_parameters", "_targets", "_progress",
+     "_device", "_batch", "_demo", "_images", "_disk", "_deep", "_archive_files", "_sandbox_filter",
+     "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
     {"_archive_reading", "_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows",
      "_objectives", "_sandbox_child", "_sandbox"},
-    {"_tokens", "_texts", "_code_metrics"},
+    {"_tokens", "_texts", "_pixels", "_code_metrics"},
     {"_frozen", "metrics"},
+    {"_vision"},
     {"_heads", "_loading", "_verbalizer", "_decoding"},
     {"_instance"},
     {"_network", "_training"},
@@ -31,16 +33,19 @@ LEVELS = [
     {"_hub", "_restoring"},
     {"_base"},
     {"_fitting"},
-    {"_classifier", "_generator"},
+    {"_headed"},
+    {"_classifying", "_regressor", "_generator"},
+    {"_classifier", "_image_classifier"},
     {"_opening"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_classifier", "_generator", "_opening", "_backbone",
-    "_registry", "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo",
-    "_families", "datasets", "errors",
+    "__init__", "_base", "_fitting", "_headed", "_classifying", "_classifier", "_generator",
+    "_opening", "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets",
+    "_progress", "_cache", "_disk", "_demo", "_families", "_vision_families", "_images",
+    "_image_classifier", "datasets", "errors",
 }  # fmt: skip
 
 
