@@ -7,9 +7,10 @@ import faults
 import numpy as np
 import pytest
 import tiny
+import tiny_vision
 from helpers import assert_same_state, raises
 
-from sklopa import LoPAClassifier, LoPAGenerator
+from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier
 from sklopa._checkpoint import Checkpoint
 from sklopa.errors import SklopaError
 
@@ -87,6 +88,18 @@ def test_a_generator_goes_on_too(stop_at_write, tmp_path):
     pieces, _ = fit_in_pieces(
         lambda: make(checkpoint_dir=tmp_path, checkpoint_every=2), (TEXTS, TEXTS), stop_at_write
     )
+    assert_same_state(pieces, whole)
+
+
+def test_an_image_classifier_goes_on_too(stop_at_write, tmp_path):
+    data = tiny_vision.images()
+
+    def make(**options):
+        return LoPAImageClassifier(tiny_vision.backbone(), **faults.SMALL, max_iter=3, **options)
+
+    whole = make().fit(*data)
+    pieces, n_pieces = fit_in_pieces(lambda: make(checkpoint_dir=tmp_path), data, stop_at_write)
+    assert n_pieces > 1
     assert_same_state(pieces, whole)
 
 
