@@ -105,6 +105,11 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             self._check_names(inputs.names)
         return inputs
 
+    @property
+    def _has_pairs(self) -> bool:
+        """Whether a row is two texts."""
+        return self.n_features_in_ == 2
+
     def _check_names(self, names: np.ndarray) -> None:
         if list(names) != list(self.feature_names_in_):
             raise InvalidInput(

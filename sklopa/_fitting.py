@@ -132,7 +132,7 @@ class TrainedLoPA(BaseLoPA):
             dropout=self.dropout,
             train_encoder=self.train_encoder,
             max_length=getattr(self, "max_length", None),  # images have none
-            pairs=self.n_features_in_ == 2,
+            pairs=self._has_pairs,
             **words,
         )
 
@@ -170,7 +170,7 @@ class TrainedLoPA(BaseLoPA):
             )
         if frozen.room is None:
             return
-        is_pair = self.n_features_in_ == 2 and design.template is None
+        is_pair = self._has_pairs and design.template is None
         needed = design.n_rows + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1
         if needed > frozen.room:
             raise InvalidParameter(

@@ -80,7 +80,8 @@ def network_of(frozen):
     )  # fmt: skip
     network = build(design)
     with torch.no_grad():  # not all ones: a layer norm would make their sum a constant
-        network.head.weight.copy_(torch.linspace(-1, 1, 2 * frozen.width).view(2, -1))
+        weight = network.head.weight
+        weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
     rows, _ = prepare_rows(network, design, TEXTS)
     return network, rows.batch(np.arange(len(TEXTS)))
 
@@ -90,8 +91,9 @@ def prompt_effect(frozen):
     """Largest change of an output when the prompt is zeroed."""
     network, batch = network_of(frozen)
     zeros = torch.zeros_like(network.prompts(batch))
-    outputs, zeroed = network(batch), network.head(network.features_behind(zeros, batch))
-    return (outputs - zeroed).abs().max().item()
+    features = network.features_behind(zeros, batch)
+    zeroed = network.head(network.head.inputs(features, batch.embedding))
+    return (network(batch) - zeroed).abs().max().item()
 
 
 def smallest_gradient(frozen):

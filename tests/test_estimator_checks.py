@@ -56,7 +56,9 @@ class _ReadsNumbers:
         bins = (8 + 16 / np.pi * np.arctan(X)).clip(0, 15).astype(int)
         letters = "abcdefghijklmnopqrst"
         rows = [" ".join(f"{letters[j % 20]}{n}" for j, n in enumerate(row)) for row in bins]
-        return Texts(rows, X.shape[1])
+        return Texts(rows, 1)
+
+    _has_pairs = False  # however many numbers a row has
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
