@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sklopa._batch import Batch
+from sklopa._batch import Batch, PromptedBatch
 from sklopa._frozen import FrozenModel, prepend
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
@@ -55,9 +55,16 @@ class LoPANetwork(nn.Module):
 
     def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
         """Features (B, D) behind prompts of the caller's choice."""
-        inputs = prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
+        inputs = self._inputs_behind(prompt, batch)
         states = self.frozen.states(inputs)  # (B, P + T, D)
         return self.head.features(states, batch.tokens, inputs.prompt_length)
+
+    def inputs(self, batch: Batch) -> PromptedBatch:
+        """What the frozen backbone reads: prompts in front of the embedded tokens."""
+        return self._inputs_behind(self.prompts(batch), batch)
+
+    def _inputs_behind(self, prompt: Tensor | None, batch: Batch) -> PromptedBatch:
+        return prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
 
     def prompts(self, batch: Batch) -> Tensor | None:
         """Soft prompts (B, P, D), or (B, L, P, D) if deep; None where there is no prompt."""

@@ -15,21 +15,23 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 LEVELS = [
     {"_version", "errors"},
     {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_disk", "_deep", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k",
+     "_http", "_disk", "_deep", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k",
      "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_code_metrics"},
     {"_frozen", "metrics"},
     {"_heads", "_loading", "_verbalizer", "_decoding"},
-    {"_instance"},
+    {"_instance", "_embedding_table"},
     {"_network", "_training"},
-    {"_language"},
+    {"_language", "_shared_batches"},
     {"_building"},
     {"_preparing", "_inference"},
-    {"_base"},
+    {"_base", "_prompt_embeds"},
     {"_fitting"},
-    {"_classifier", "_generator"},
+    {"_classifier", "_generator", "_multi_task", "_server_answers"},
+    {"_prompt_client"},
+    {"serving"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
@@ -37,7 +39,7 @@ LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 LIGHT = {
     "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
     "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
-    "datasets", "errors",
+    "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
 }  # fmt: skip
 
 
