@@ -43,7 +43,9 @@ def _read(backbone: Backbone, dtype: str) -> Backbone:
     shell = load_shell(backbone)
     embedding = shell.model.get_input_embeddings()
     table = _read_gguf(shell) if shell.gguf_file else _read_safetensors(shell, backbone)
-    if table.shape != embedding.weight.shape or any(b.is_meta for b in embedding.buffers()):
+    for name, _ in list(embedding.named_buffers()):  # a factor that no file holds
+        setattr(embedding, name, torch.tensor(getattr(embedding, f"scalar_{name}")))
+    if table.shape != embedding.weight.shape:
         raise UnsupportedBackbone(
             f"The word embeddings of {backbone.model!r} cannot be used by themselves: the file "
             f"holds {tuple(table.shape)} and the model computes {tuple(embedding.weight.shape)} "
