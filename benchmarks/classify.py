@@ -1,10 +1,12 @@
 """Accuracy and cost of a linear probe, prompt tuning and LoPA on one task file.
 
     python benchmarks/classify.py --data-dir DIR --task sst2
+    python benchmarks/classify.py --data-dir DIR --task stsb
 
 reads DIR/sst2.train.jsonl and DIR/sst2.dev.jsonl (or .test.jsonl): JSON Lines with "text",
-perhaps "text_pair", and "label". Each method runs in a process of its own, so that its peak
-memory is its own.
+perhaps "text_pair", and "label". Where labels are decimal numbers the task is a regression. The
+score is the accuracy in percent, or 100 times Pearson's correlation. Each method runs in a
+process of its own, so that its peak memory is its own.
 """
 
 import argparse
@@ -22,21 +24,25 @@ METHODS = {
 
 def run(options, method, seed):
     """Fit one method once; a dictionary of figures."""
-    from sklopa import LoPAClassifier
+    from sklopa import LoPAClassifier, LoPARegressor
 
     texts, labels = read_labelled(options.data_dir, options.task, "train")
     held_out, truth = read_labelled(options.data_dir, options.task, "eval")
     if options.rows:
         texts, labels = texts[: options.rows], labels[: options.rows]
     model = {"model": options.model} if options.model else {}
-    classifier = LoPAClassifier(**model, **METHODS[method], random_state=seed)
-    classifier.fit(texts, labels)
+    regresses = labels.dtype.kind == "f"
+    estimator = (LoPARegressor if regresses else LoPAClassifier)(
+        **model, **METHODS[method], random_state=seed
+    )
+    predicted = estimator.fit(texts, labels).predict(held_out)
+    score = np.corrcoef(predicted, truth)[0, 1] if regresses else np.mean(predicted == truth)
     return {
-        "accuracy": 100 * classifier.score(held_out, truth),
-        "seconds": float(np.median([r["seconds"] for r in classifier.history_])),
-        "epochs": classifier.n_iter_,
-        "parameters": classifier.n_trainable_parameters_,
-        "bytes": len(pickle.dumps(classifier)),
+        "score": 100 * float(score),
+        "seconds": float(np.median([r["seconds"] for r in estimator.history_])),
+        "epochs": estimator.n_iter_,
+        "parameters": estimator.n_trainable_parameters_,
+        "bytes": len(pickle.dumps(estimator)),
         "peak": peak_mib(),
     }
 
@@ -52,7 +58,7 @@ def main():
     options = runs.options
     print(f"{options.task}, {options.seeds} seeds; {machine()}\n")
     print_header(
-        "method", "accuracy", "spread", "s an epoch", "epochs", "parameters", "pickle kB",
+        "method", "score", "spread", "s an epoch", "epochs", "parameters", "pickle kB",
         "peak MiB",
     )  # fmt: skip
     for method in METHODS:
@@ -60,8 +66,8 @@ def main():
         mean = mean_of(done)
         print_row(
             method,
-            f"{mean['accuracy']:.2f}",
-            f"{np.std([r['accuracy'] for r in done]):.2f}",
+            f"{mean['score']:.2f}",
+            f"{np.std([r['score'] for r in done]):.2f}",
             f"{mean['seconds']:.2f}",
             f"{mean['epochs']:.1f}",
             f"{mean['parameters']:,.0f}",

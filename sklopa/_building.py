@@ -80,7 +80,7 @@ def build(design: Design, seed: int = 0) -> LoPANetwork:
         prompt=_fresh_prompt(design, frozen, encoder, generator),
         head=_fresh_head(design, frozen),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
-    )
+    ).eval()
 
 
 def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
@@ -88,7 +88,7 @@ def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
     network = build(design)
     # torch.tensor copies, and so also takes arrays that are memory-mapped for reading only.
     network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    return network.eval()
+    return network
 
 
 def _fresh_prompt(

@@ -7,21 +7,20 @@ from typing import Any
 
 import numpy as np
 from joblib import Memory
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from sklopa._backbone import Backbone, as_backbone
 from sklopa._base import BaseLoPA
-from sklopa._fitting import TrainedLoPA, weighted
+from sklopa._fitting import weighted
+from sklopa._headed import HeadedLoPA
 from sklopa._parameters import NONE, instance_of, one_of
 from sklopa._targets import Labels, apply_class_weight, check_lengths, check_weights, encode_labels
 from sklopa._texts import Texts
-from sklopa.errors import FitFailed, InvalidInput
+from sklopa.errors import InvalidInput
 
 
-class LoPAClassifier(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, TrainedLoPA
-):
+class LoPAClassifier(ClassifierMixin, HeadedLoPA):
     """Classify texts with a frozen language model and a soft prompt for each text.
 
     LoPA (low-rank prompt adaptation) puts P learned rows in front of the embedded text. The rows
@@ -269,19 +268,6 @@ class LoPAClassifier(
             return logits[:, 1] - logits[:, 0]
         return logits
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Adapted features: the states that the head reads, pooled over each text.
-
-        Parameters
-        ----------
-        X : array-like of shape (n,) or (n, 2)
-
-        Returns
-        -------
-        ndarray of shape (n, D), float32
-        """
-        return self._run(X, "features")
-
     # ------------------------------------------------------------------ steps, in calling order
 
     def _check_classes(self, classes: Any, first: bool) -> None:
@@ -352,24 +338,6 @@ class LoPAClassifier(
     def _strata(self, labels: Labels) -> np.ndarray | None:
         return None if labels.is_multilabel else labels.codes
 
-    def _start_head(self, rows: Any, total_weight: float) -> None:
-        """Begin with the best linear reading of the untrained prompt's features."""
-        from sklopa._inference import run_rows
-
-        if self.head != "linear":
-            return
-        import torch
-
-        features = run_rows(self._network, rows, self._network.features, self.batch_size)
-        if not np.isfinite(features).all():
-            raise FitFailed(
-                f"The states of {self._design.backbone.model} are not finite. Check its weights, "
-                "or use Backbone(..., dtype='float32')."
-            )
-        weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        start = self._objective.start(torch.from_numpy(features), rows.target, weight)
-        self._network.head.start_from(*start)
-
     @property
     def _objective(self) -> Any:
         from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
@@ -397,12 +365,7 @@ class LoPAClassifier(
 
     # ------------------------------------------------------------------ what scikit-learn asks
 
-    @property
-    def _n_features_out(self) -> int:
-        return self._live_network().frozen.width
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
-        tags.transformer_tags.preserves_dtype = []  # features are float32
         return tags

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.modeling_outputs import BaseModelOutput
@@ -13,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from sklopa._batch import PromptedBatch
 from sklopa._deep import deep_rows
 from sklopa._frozen import FrozenModel, pad_left
+from sklopa.errors import UnsupportedBackbone
 
 
 @dataclass(frozen=True)
@@ -117,13 +120,40 @@ def end_ids(frozen: FrozenModel) -> list[int]:
     return sorted({token for token in found if token is not None})
 
 
+def start_id(frozen: FrozenModel) -> int | None:
+    """Token that the decoder of an encoder-decoder begins with; None for other models."""
+    configs = (getattr(frozen.model, "generation_config", None), frozen.config)
+    found = [getattr(config, "decoder_start_token_id", None) for config in configs]
+    return next((token for token in found if token is not None), None)
+
+
 # ---------------------------------------------------------------------- reading with a cache
+
+
+# What the argument is called, in newer versions of transformers and in older ones.
+_CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 
 
 class _Session:
     """A batch of rows on their way: what was read so far, in the model's cache."""
 
     cache = None
+
+    def __init__(self, frozen: FrozenModel, reads: nn.Module) -> None:
+        self.frozen, self.reads = frozen, reads
+        accepted = inspect.signature(reads.forward).parameters
+        self.cache_name = next(name for name in _CACHE_NAMES if name in accepted)
+
+    def _read(self, **arguments: Any) -> Any:
+        """One call of the model, that fills the cache or goes on from it."""
+        out = self.reads(**arguments, **{self.cache_name: self.cache}, use_cache=True)
+        self.cache = getattr(out, self.cache_name)
+        if self.cache is None:
+            raise UnsupportedBackbone(
+                f"{self.frozen.config.model_type!r} models give no cache to generate from in this "
+                "version of transformers. Upgrade it, or choose another model."
+            )
+        return out
 
     def start(self) -> Tensor:
         """Read the rows; logits (B, V) of the first new token."""
@@ -142,39 +172,37 @@ class _DecoderSession(_Session):
     """Padding in front, so that the next token of every row has the same index."""
 
     def __init__(self, frozen: FrozenModel, inputs: PromptedBatch) -> None:
-        self.frozen, self.inputs = frozen, pad_left(inputs)
+        super().__init__(frozen, frozen.base)
+        self.inputs = pad_left(inputs)
         self.mask = self.inputs.mask
         self.length = self.mask.sum(dim=1)  # (B,), without padding
 
     def start(self) -> Tensor:
         with deep_rows(self.inputs.deep, self.inputs.start, self.mask.shape[1]):
-            out = self.frozen.base(
+            out = self._read(
                 inputs_embeds=self.inputs.embeds,
                 attention_mask=self.mask,
                 **self.frozen.positions(self.inputs.positions),
-                use_cache=True,
             )
-        return self._keep(out)
+        return self._logits(out)
 
     def step(self, tokens: Tensor) -> Tensor:
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
-        out = self.frozen.base(
-            inputs_embeds=self.frozen.embed(tokens.unsqueeze(1)),
-            attention_mask=self.mask,
-            **self.frozen.positions(self.length.unsqueeze(1)),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        arguments = self.frozen.positions(self.length.unsqueeze(1))
+        if self.frozen.family.masks_steps:
+            arguments["attention_mask"] = self.mask
+        elif "cache_position" in self.frozen.accepts:  # how older versions tell a step
+            arguments["cache_position"] = self.length[:1]
+        out = self._read(inputs_embeds=self.frozen.embed(tokens.unsqueeze(1)), **arguments)
         self.length = self.length + 1
-        return self._keep(out)
+        return self._logits(out)
 
     def repeat(self, n: int) -> None:
         super().repeat(n)
         self.mask = self.mask.repeat_interleave(n, dim=0)
         self.length = self.length.repeat_interleave(n, dim=0)
 
-    def _keep(self, out: object) -> Tensor:
-        self.cache = out.past_key_values
+    def _logits(self, out: Any) -> Tensor:
         return self.frozen.lm_logits(out[0][:, -1:].float()).squeeze(1)
 
 
@@ -182,22 +210,19 @@ class _EncoderDecoderSession(_Session):
     """The encoder reads prompt and text once; the decoder keeps the cache."""
 
     def __init__(self, frozen: FrozenModel, inputs: PromptedBatch) -> None:
-        self.frozen, self.mask = frozen, inputs.mask
+        super().__init__(frozen, frozen.model)
+        self.mask = inputs.mask
         self.states = frozen.states(inputs).to(frozen.dtype)
 
     def start(self) -> Tensor:
-        first = self.frozen.config.decoder_start_token_id
-        return self.step(self.mask.new_full((len(self.mask),), first))
+        return self.step(self.mask.new_full((len(self.mask),), start_id(self.frozen)))
 
     def step(self, tokens: Tensor) -> Tensor:
-        out = self.frozen.model(
+        out = self._read(
             encoder_outputs=BaseModelOutput(last_hidden_state=self.states),
             attention_mask=self.mask,
             decoder_input_ids=tokens.unsqueeze(1),
-            past_key_values=self.cache,
-            use_cache=True,
         )
-        self.cache = out.past_key_values
         return out.logits[:, -1].float()
 
     def repeat(self, n: int) -> None:
@@ -225,7 +250,7 @@ def _decode_beams(frozen: FrozenModel, inputs: PromptedBatch, options: Decoding)
         do_sample=False,
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
-        decoder_start_token_id=getattr(frozen.config, "decoder_start_token_id", None),
+        decoder_start_token_id=start_id(frozen),
     )
     with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
         rows = frozen.model.generate(

@@ -27,6 +27,20 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def resolve_step_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision of the frozen model in training steps.
+
+    Gradients need less of it than predictions do. So with "auto" a processor that multiplies
+    bfloat16 fast trains through a copy of the weights in it, and predicts from float32.
+    """
+    held = resolve_dtype(dtype, device)
+    if dtype != "auto" or device.type != "cpu":
+        return held
+    tell = getattr(torch.cpu, "get_capabilities", dict)  # new in torch 2.11
+    fast = any(tell().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.bfloat16 if fast else held
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

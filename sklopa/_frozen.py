@@ -5,17 +5,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Hashable
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklopa._batch import PromptedBatch, TokenBatch
 from sklopa._deep import deep_rows, hook_layers
 from sklopa._families import Family
 from sklopa._tokens import Template, TextReader
 from sklopa.errors import UnsupportedBackbone
+
+_SHORT = 256  # rows up to which plain attention is taken on a CPU
 
 
 class FrozenModel:
@@ -34,6 +39,8 @@ class FrozenModel:
         Whether the checkpoint brought the weights of a language-model head.
     fingerprint : str or None
         Tells the files of this model from others in any process; None for live objects.
+    step_dtype : torch.dtype or None
+        Precision in training steps, where it is not that of the model.
     """
 
     def __init__(
@@ -45,19 +52,35 @@ class FrozenModel:
         key: Hashable,
         has_lm_head: bool,
         fingerprint: str | None = None,
+        step_dtype: torch.dtype | None = None,
     ) -> None:
-        self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.family = family
         self.key = key
         self.has_lm_head = has_lm_head
         self.fingerprint = fingerprint
-        both = family.kind == "encoder-decoder"
-        self.base = model.get_encoder() if both else model.base_model
-        self.embedding = model.get_input_embeddings()
+        self.step_dtype = step_dtype
+        self._hold(model)
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
         self.config = model.config
         self.name = getattr(model.config, "name_or_path", "") or str(key)
+
+    def _hold(self, model: nn.Module) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.base = _body(model, self.family)
+        self.embedding = model.get_input_embeddings()
+
+    @cached_property
+    def in_steps(self) -> FrozenModel:
+        """What training steps run: this model, or a copy of it in another precision."""
+        if self.step_dtype in (None, self.dtype):
+            return self
+        twin, left_out = copy.copy(self), {}
+        if self.model.get_output_embeddings() is None:  # the table is read here, and only here
+            left_out[id(self.embedding)] = nn.Identity()
+        twin._hold(copy.deepcopy(self.model, left_out).to(self.step_dtype))
+        twin.embedding = self.embedding
+        return twin
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +126,7 @@ class FrozenModel:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (B, T, D) of token ids (B, T), scaled as the model scales them."""
-        return self.embedding(ids)
+        return self.embedding(ids) * self.family.embedding_scale(self.config)
 
     def vocabulary_rows(self, n: int, generator: torch.Generator) -> Tensor:
         """Word embeddings (n, D) of tokens drawn at random, special tokens left out.
@@ -121,14 +144,27 @@ class FrozenModel:
 
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
-        arguments = {"inputs_embeds": inputs.embeds, "attention_mask": inputs.mask}
+        arguments = {
+            "inputs_embeds": inputs.embeds.to(self.dtype),
+            "attention_mask": inputs.mask,
+        }
         arguments |= self.positions(inputs.positions)
         if inputs.types is not None:
             arguments["token_type_ids"] = inputs.types
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
-        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]), self._attention(inputs):
             return self.base(**arguments)[0].float()
+
+    def _attention(self, inputs: PromptedBatch) -> Any:
+        """Plain attention for short rows in half precision on a CPU.
+
+        The fused kernel there takes twice as long in the backward pass; its lower use of memory
+        counts for long rows only.
+        """
+        plain = self.device.type == "cpu" and self.dtype != torch.float32
+        short = inputs.mask.shape[1] <= _SHORT
+        return sdpa_kernel(SDPBackend.MATH) if plain and short else nullcontext()
 
     @torch.no_grad()
     def deep_starts(self, rows: Tensor) -> Tensor:
@@ -141,7 +177,8 @@ class FrozenModel:
         UnsupportedBackbone
             If the layers cannot take rows, or are of another width than the input.
         """
-        hook_layers(self.base, self.config.num_hidden_layers, self.name)
+        for model in {self, self.in_steps}:
+            hook_layers(model.base, self.config.num_hidden_layers, self.name)
         embeds = rows.to(self.device, self.dtype).unsqueeze(0)
         arguments = self.positions(torch.arange(len(rows), device=self.device).unsqueeze(0))
         out = self.base(inputs_embeds=embeds, output_hidden_states=True, **arguments)
@@ -170,7 +207,8 @@ class FrozenModel:
         self.require_lm_head()
         shell = copy.copy(self.model)  # the same weights, with the body taken out
         shell._modules = dict(self.model._modules)
-        shell._modules[self.model.base_model_prefix] = _PassThrough()
+        name = next(n for n, part in self.model.named_children() if part is self.base)
+        shell._modules[name] = _PassThrough()
         return shell(inputs_embeds=states.to(self.dtype)).logits.float()
 
     def require_lm_head(self) -> None:
@@ -181,6 +219,14 @@ class FrozenModel:
                 "from. Use head='linear', or a checkpoint saved for masked or causal language "
                 "modelling."
             )
+
+
+def _body(model: nn.Module, family: Family) -> nn.Module:
+    """The part of a model that reads prompt and text."""
+    if family.kind == "encoder-decoder":
+        return model.get_encoder()
+    hidden = model.base_model is model and model.get_output_embeddings() is not None
+    return model.get_decoder() if hidden else model.base_model
 
 
 class _PassThrough(nn.Module):
@@ -238,6 +284,8 @@ def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> Prompt
     be behind P real tokens.
     """
     mask, types, length, deep = tokens.mask, tokens.types, 0, None
+    # A model that looks at neighbours must find nothing where there is padding.
+    embeds = embeds * mask.unsqueeze(-1).to(embeds.dtype)
     if prompt is not None:
         if prompt.ndim == 4:
             prompt, deep = prompt[:, 0], prompt[:, 1:]

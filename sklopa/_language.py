@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklopa._batch import Batch, PromptedBatch, TokenBatch, Tokens
-from sklopa._decoding import end_ids
+from sklopa._decoding import end_ids, start_id
 from sklopa._deep import deep_rows
 from sklopa._frozen import FrozenModel
 from sklopa._network import LoPANetwork
@@ -44,7 +44,7 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
         return frozen.lm_logits(states[rows, places])
     with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
         out = frozen.model(
-            inputs_embeds=inputs.embeds,
+            inputs_embeds=inputs.embeds.to(frozen.dtype),
             attention_mask=inputs.mask,
             decoder_input_ids=_shift_right(frozen, tokens.target),
             use_cache=False,
@@ -53,7 +53,7 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
 
 
 def _shift_right(frozen: FrozenModel, target: Tensor) -> Tensor:
-    first = torch.full_like(target[:, :1], frozen.config.decoder_start_token_id)
+    first = torch.full_like(target[:, :1], start_id(frozen))
     return torch.cat([first, target[:, :-1]], dim=1)
 
 

@@ -14,7 +14,7 @@ import torch
 from sklopa import _registry
 from sklopa._backbone import Backbone
 from sklopa._demo import DEMO_MODELS, find_demo_model
-from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype
+from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa._families import Family, family_of
 from sklopa._frozen import FrozenModel
 from sklopa.errors import BackboneNotFound, UnsupportedBackbone
@@ -22,6 +22,7 @@ from sklopa.errors import BackboneNotFound, UnsupportedBackbone
 _LM_CLASSES = {
     "ForMaskedLM": "AutoModelForMaskedLM",
     "ForPreTraining": "AutoModelForMaskedLM",
+    "WithLMHeadModel": "AutoModelForMaskedLM",
     "ForCausalLM": "AutoModelForCausalLM",
     "LMHeadModel": "AutoModelForCausalLM",
     "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
@@ -151,6 +152,7 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
         key=backbone,
         has_lm_head=has_head,
         fingerprint=_fingerprint(backbone, where, config),
+        step_dtype=resolve_step_dtype(backbone.dtype, model.device),
     )
 
 
@@ -190,6 +192,9 @@ def _read_weights(
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
     model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    if family.casts_strays:
+        for weights in model.parameters():
+            weights.data = weights.data.to(options["dtype"])
     if backbone.device_map is None and backbone.tp_plan is None:
         model = model.to(device)
     is_lm = model.get_output_embeddings() is not None

@@ -68,7 +68,8 @@ class MultiTaskPredictor:
         Returns
         -------
         ndarray of shape (n,), object
-            A label or a text a row; the indicator row (C,) of a multilabel classifier.
+            A label, number or text a row; of several outputs, such as a multilabel classifier's, an
+            array (C,).
         """
         from sklopa._shared_batches import run_shared
 

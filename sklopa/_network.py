@@ -32,7 +32,8 @@ class LoPANetwork(nn.Module):
 
     @property
     def frozen(self) -> FrozenModel:
-        return self._frozen[0]
+        """The frozen model, in the precision of training steps while it is trained."""
+        return self._frozen[0].in_steps if self.training else self._frozen[0]
 
     @property
     def device(self) -> torch.device:

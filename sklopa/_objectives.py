@@ -13,6 +13,9 @@ from torch.nn import functional as F
 # on purpose: a head that fits the training rows leaves the prompt nothing to learn.
 _START_C = 0.002
 
+# Ridge penalty of a regressor's starting head for each row, for the same reason.
+_START_RIDGE = 0.1
+
 
 # Logit of a class that no training row has, against those that some have.
 _ABSENT = -5.0
@@ -71,6 +74,22 @@ class BinaryCrossEntropy:
             return torch.zeros(features.shape[1]), constant
         coef, intercept = CrossEntropy(2).start(features, column.long(), weight)
         return coef[1] - coef[0], intercept[1] - intercept[0]
+
+
+class SquaredError:
+    """Numbers: outputs and targets (B, K) in units of the targets' standard deviations."""
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (B,): the mean over the columns."""
+        return (outputs - target).square().mean(dim=1)
+
+    def start(self, features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight (K, D) and bias (K,) of a ridge regression on the features."""
+        from sklearn.linear_model import Ridge
+
+        model = Ridge(alpha=_START_RIDGE * float(weight.sum()))
+        coef, intercept = _fit_standardised(model, features, target, weight)
+        return torch.from_numpy(coef).float(), torch.from_numpy(intercept).float()
 
 
 class LogLikelihood:

@@ -32,6 +32,22 @@ class Labels:
         return self.codes.ndim == 2
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers to learn, and the units that make them small.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n, K), float64
+    mean, scale : ndarrays of shape (K,)
+        Weighted mean and standard deviation of each column; the scale of a constant one is 1.
+    """
+
+    values: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+
 def check_lengths(n_rows: int, **others: Any) -> None:
     """Raise unless X and everything beside it have equally many rows."""
     for name, values in others.items():
@@ -97,6 +113,8 @@ def encode_labels(y: Any, classes: np.ndarray | None = None, *, name: str = "y")
 
 
 def _as_column(y: Any, name: str) -> np.ndarray:
+    if getattr(getattr(y, "dtype", None), "kind", "") == "T":  # scikit-learn cannot read these
+        y = y.astype(object)
     try:
         labels = column_or_1d(y, warn=True)
     except ValueError as error:
@@ -163,6 +181,39 @@ def _encode_indicators(y: Any, classes: np.ndarray | None, name: str) -> Labels:
     if matrix.shape[1] != n_classes:
         raise InvalidInput(f"{name} has {matrix.shape[1]} columns; there are {n_classes} classes.")
     return Labels(matrix.astype(np.float32), np.arange(n_classes) if classes is None else classes)
+
+
+def check_numbers(y: Any, weights: np.ndarray, *, name: str = "y") -> Numbers:
+    """Numbers (n,) or (n, K) as columns, with their mean and scale over the weighted rows.
+
+    Raises
+    ------
+    InvalidInput
+        If y is missing, not numeric, not finite, or has more than two dimensions.
+    """
+    if y is None:
+        raise InvalidInput(
+            f"requires {name} to be passed, but the target {name} is None: give one number for "
+            "each text."
+        )
+    y = as_sized(y)
+    try:
+        if np.ndim(y) == 2 and np.shape(y)[1] == 1:
+            y = column_or_1d(y, warn=True)
+        y = check_array(
+            y, ensure_2d=False, dtype=np.float64, input_name=name, ensure_all_finite=False
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} must hold numbers: {error}") from error
+    values = y.reshape(len(y), -1)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise InvalidInput(
+            f"{name} contains NaN or infinity: row {row} has {values[row, column].item()!r}."
+        )
+    mean = np.average(values, axis=0, weights=weights)
+    scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+    return Numbers(values, mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0))
 
 
 def check_weights(sample_weight: Any, n_rows: int) -> np.ndarray:

@@ -55,7 +55,9 @@ def check_texts(X: Any, nulls: str = "error") -> Texts:
         columns, names = _columns_of_frame(X), _frame_names(X)
     else:
         columns, names = _columns_of_sequence(X), None
-    columns = [[_as_text(value, i, nulls) for i, value in enumerate(column)] for column in columns]
+    if nulls == "error":
+        _check_missing(columns)
+    columns = [[_as_text(value, i) for i, value in enumerate(column)] for column in columns]
     rows = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
     if not rows:
         raise InvalidInput("Found array with 0 sample(s): X is empty; at least one text is needed.")
@@ -73,7 +75,7 @@ def check_target_texts(y: Any, name: str = "y") -> list[str]:
     how = f"{name} must be a list, array or Series with one text (str) for each row of X"
     if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or np.ndim(y) > 1:
         raise InvalidType(f"{how}; got {type(y).__name__} {str(y)[:40]!r}.")
-    texts = list(y)
+    texts = _values_of(y)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidType(f"{how}; row {i} is {text!r} of type {type(text).__name__}.")
@@ -81,12 +83,18 @@ def check_target_texts(y: Any, name: str = "y") -> list[str]:
 
 
 def _is_frame(X: Any) -> bool:
-    return hasattr(X, "columns") and hasattr(X, "shape") and len(X.shape) == 2
+    """Whether X is a table: of pandas, polars, pyarrow or datasets."""
+    named = hasattr(X, "column_names") or (hasattr(X, "shape") and hasattr(X, "columns"))
+    return named and len(X.shape) == 2
+
+
+def _names_of(X: Any) -> list:
+    return list(X.column_names if hasattr(X, "column_names") else X.columns)
 
 
 def _frame_names(X: Any) -> np.ndarray | None:
     """Column names, when all of them are texts (scikit-learn's rule)."""
-    names = list(X.columns)
+    names = _names_of(X)
     return np.asarray(names, dtype=object) if all(isinstance(n, str) for n in names) else None
 
 
@@ -94,14 +102,24 @@ def _columns_of_frame(X: Any) -> list[Sequence]:
     _check_column_count(X.shape[1])
     if hasattr(X, "iloc"):
         return [X.iloc[:, j].tolist() for j in range(X.shape[1])]
-    return [X[name].to_list() for name in X.columns]
+    return [_values_of(X[name]) for name in _names_of(X)]
+
+
+def _values_of(column: Any) -> list:
+    """A column as Python objects, whatever library it is of."""
+    for method in ("to_pylist", "tolist"):
+        if hasattr(column, method):
+            return getattr(column, method)()
+    return list(column)
 
 
 def _columns_of_sequence(X: Any) -> list[Sequence]:
     _refuse_single_values(X)
+    if isinstance(X, np.ma.MaskedArray):
+        X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
     if isinstance(X, np.ndarray) or hasattr(X, "__array_interface__"):
         return _columns_of_array(np.asarray(X))
-    values = X.tolist() if hasattr(X, "tolist") else list(X)
+    values = _values_of(X)
     if values and all(isinstance(value, (tuple, list)) for value in values):
         widths = {len(value) for value in values}
         for width in widths:
@@ -139,18 +157,27 @@ def _check_column_count(n_columns: int) -> None:
         )
 
 
-def _as_text(value: Any, i: int, nulls: str) -> str:
+def _check_missing(columns: list[Sequence]) -> None:
+    missing = {i: value for column in columns for i, value in enumerate(column) if _is_null(value)}
+    if not missing:
+        return
+    rows = sorted(missing)
+    named = ", ".join(map(str, rows[:5])) + (" and more" if len(rows) > 5 else "")
+    found = f"a missing text ({missing[rows[0]]!r}) in row {named}"
+    if len(rows) > 1:
+        found = f"{len(rows)} missing texts (such as {missing[rows[0]]!r}) in rows {named}"
+    raise InvalidInput(
+        f"X has {found}. Drop such rows, or set nulls='empty' to read them as empty texts."
+    )
+
+
+def _as_text(value: Any, i: int) -> str:
     if isinstance(value, str):
         if not value.isascii():
             _check_unicode(value, i)
         return str(value)
     if _is_null(value):
-        if nulls == "empty":
-            return ""
-        raise InvalidInput(
-            f"X has a missing text ({value!r}) in row {i}. Drop such rows, or set nulls='empty' "
-            "to read them as empty texts."
-        )
+        return ""
     raise InvalidType(f"{_HOW}; row {i} is {value!r} of type {type(value).__name__}.")
 
 

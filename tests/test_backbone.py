@@ -1,11 +1,15 @@
 """The description and the registry: one model in memory, never copied, never pickled."""
 
 import copy
+import importlib.util
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
+import torch
+import transformers
 from sklearn.base import clone
 
 from sklopa import Backbone, LoPAClassifier, _demo, _registry
@@ -29,8 +33,6 @@ def test_equal_fields_make_equal_descriptions():
 
 
 def test_torch_objects_and_their_names_are_the_same_description():
-    import torch
-
     given = Backbone("m", dtype=torch.float16, device=torch.device("cpu"))
     assert given == Backbone("m", dtype="float16", device="cpu")
 
@@ -130,3 +132,57 @@ def test_loading_leaves_the_settings_of_transformers_as_found(tiny_folder):
     before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
     load(Backbone(tiny_folder))
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+# ---------------------------------------------------------------- options for large models
+
+
+def test_options_for_large_models_are_passed_on_as_they_are(tiny_folder, monkeypatch):
+    seen = {}
+
+    def remember(*args, **options):
+        seen.update(options)
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(transformers.AutoModelForMaskedLM, "from_pretrained", remember)
+    options = {
+        "quantization_config": {"quant_method": "fp8"}, "device_map": {"": 0}, "tp_plan": "auto",
+        "attn_implementation": "eager",
+    }  # fmt: skip
+    with pytest.raises(BackboneNotFound, match="seen"):
+        load(Backbone(tiny_folder, dtype="bfloat16", **options))
+    assert options.items() <= seen.items()
+    assert seen["dtype"] == torch.bfloat16
+    seen.clear()
+    with pytest.raises(BackboneNotFound, match="seen"):
+        load(Backbone(tiny_folder, dtype="bfloat16"))
+    assert not options.keys() & seen.keys()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"device_map": {"": "cpu"}}, {"device_map": "auto"}, {"attn_implementation": "eager"}],
+)
+def test_a_model_placed_by_transformers_gives_the_same_features(tiny_folder, reviews, options):
+    pytest.importorskip("accelerate", reason="device_map needs accelerate (extra gguf)")
+    texts, labels = reviews
+    plain, placed = (
+        LoPAClassifier(
+            Backbone(tiny_folder, **given), prompt_length=2, rank=1, max_iter=1, random_state=0
+        ).fit(texts, labels)
+        for given in ({"device": "cpu"}, {"device": "cpu", **options})
+    )
+    np.testing.assert_allclose(placed.transform(texts), plain.transform(texts), atol=1e-4)
+
+
+def test_a_quantised_model_trains_float32_prompts_or_names_the_package_that_it_lacks(
+    tiny_folder, reviews
+):
+    config = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    backbone = Backbone(tiny_folder, quantization_config=config, device="cpu")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(BackboneNotFound, match="bitsandbytes"):
+            load(backbone)
+        return
+    clf = LoPAClassifier(backbone, prompt_length=2, rank=1, max_iter=1).fit(*reviews)
+    assert {weights.dtype for weights in clf._weights.values()} == {np.dtype("float32")}

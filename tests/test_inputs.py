@@ -1,14 +1,19 @@
 """What X may be, and texts that are odd: lists of strings everywhere, frames, pairs."""
 
+import copy
 import warnings
 
+import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import tiny
-from helpers import CLOSE, assert_same_state
+from helpers import CLOSE, assert_same_state, raises
+from sklearn.compose import ColumnTransformer
 
+from sklopa._texts import check_texts
 from sklopa.errors import SklopaError, TruncationWarning
 
 # ---------------------------------------------------------------- what X may be
@@ -32,11 +37,22 @@ TEXT_CONTAINERS = {
     "list_of_1_tuples": lambda texts: [(text,) for text in texts],
     "pandas_series": lambda texts: pd.Series(texts, index=range(9, 9 + len(texts))),
     "pandas_object_series": lambda texts: pd.Series(texts, dtype=object),
+    "string_dtype_array": lambda texts: np.array(texts, dtype=np.dtypes.StringDType()),
+    "pandas_nullable_series": lambda texts: pd.Series(texts, dtype="string[python]"),
+    "pandas_pyarrow_series": lambda texts: pd.Series(texts, dtype="string[pyarrow]"),
+    "pandas_arrow_series": lambda texts: pd.Series(texts, dtype=pd.ArrowDtype(pa.string())),
+    "pandas_arrow_frame": lambda texts: pd.DataFrame({"review": pa.array(texts)}),
     "pandas_categorical": lambda texts: pd.Series(texts, dtype="category"),
     "pandas_index": pd.Index,
     "pandas_frame": lambda texts: pd.DataFrame({"review": texts}),
     "polars_series": pl.Series,
     "polars_frame": lambda texts: pl.DataFrame({"review": texts}),
+    "polars_categorical": lambda texts: pl.Series(texts, dtype=pl.Categorical),
+    "arrow_array": pa.array,
+    "arrow_chunked_array": lambda texts: pa.chunked_array([texts[:5], texts[5:]]),
+    "arrow_table": lambda texts: pa.table({"review": texts}),
+    "datasets_column": lambda texts: datasets.Dataset.from_dict({"review": texts})["review"],
+    "datasets_dataset": lambda texts: datasets.Dataset.from_dict({"review": texts}),
 }
 
 
@@ -61,6 +77,8 @@ PAIR_CONTAINERS = {
     "unicode_array": np.array,
     "pandas_frame": lambda rows: pd.DataFrame(rows, columns=["first", "second"]),
     "polars_frame": lambda rows: pl.DataFrame(rows, schema=["first", "second"], orient="row"),
+    "arrow_table": lambda rows: pa.table(dict(zip("ab", zip(*rows, strict=True), strict=True))),
+    "datasets_dataset": lambda rows: datasets.Dataset.from_pandas(pd.DataFrame(rows)),
 }
 
 
@@ -133,14 +151,66 @@ def test_an_empty_text_is_a_text_where_there_are_no_special_tokens(
     assert np.isfinite(clf.decision_function(["", "red"])).all()
 
 
-def test_missing_texts_are_read_as_empty_ones_on_request(make_classifier, colours):
+MISSING = {
+    "list": [None, "red", float("nan"), "blue", pd.NA],
+    "object_array": np.array([None, "red", np.nan, "blue", None], dtype=object),
+    "masked_array": np.ma.array(["", "red", "", "blue", ""], mask=[1, 0, 1, 0, 1]),
+    "string_dtype_array": np.array(
+        [None, "red", None, "blue", None], dtype=np.dtypes.StringDType(na_object=None)
+    ),
+    "pandas_series": pd.Series([None, "red", np.nan, "blue", pd.NaT], dtype=object),
+    "pandas_str_series": pd.Series([None, "red", None, "blue", None], dtype="str"),
+    "pandas_nullable_series": pd.Series([None, "red", pd.NA, "blue", None], dtype="string"),
+    "pandas_arrow_series": pd.Series(
+        [None, "red", None, "blue", None], dtype=pd.ArrowDtype(pa.string())
+    ),
+    "polars_series": pl.Series([None, "red", None, "blue", None]),
+    "arrow_array": pa.array([None, "red", None, "blue", None]),
+    "datasets_column": datasets.Dataset.from_dict({"x": [None, "red", None, "blue", None]})["x"],
+}
+
+
+@pytest.mark.parametrize("container", MISSING)
+def test_missing_texts_are_refused_by_row_or_read_as_empty_ones_on_request(fitted3, container):
+    clf = copy.copy(fitted3).set_params(nulls="error")
+    with raises(ValueError, "3 missing texts", "in rows 0, 2, 4.", "nulls='empty'"):
+        clf.predict(MISSING[container])
+    logits = clf.set_params(nulls="empty").decision_function(MISSING[container])
+    np.testing.assert_array_equal(logits, fitted3.decision_function(["", "red", "", "blue", ""]))
+
+
+def test_many_missing_texts_are_counted_and_the_first_rows_named(make_classifier):
+    with raises(ValueError, "9 missing texts (such as None) in rows 1, 2, 3, 4, 5 and more."):
+        make_classifier().fit(["red"] + [None] * 9, range(10))
+
+
+def test_a_missing_text_in_either_column_of_a_pair_is_found(make_classifier, pairs):
+    rows, labels = pairs
+    frame = pl.DataFrame([*rows[:-1], ("good", None)], schema=["a", "b"], orient="row")
+    with raises(ValueError, "a missing text (None) in row 15."):
+        make_classifier().fit(frame, labels)
+    clf = make_classifier(max_iter=1, nulls="empty").fit(frame, labels)
+    expected = make_classifier(max_iter=1).fit([*rows[:-1], ("good", "")], labels)
+    assert_same_state(clf, expected)
+
+
+def test_a_lazy_frame_is_refused_without_being_computed():
+    with warnings.catch_warnings(), raises(TypeError, "LazyFrame"):
+        warnings.simplefilter("error")
+        check_texts(pl.LazyFrame({"review": ["good"]}))
+
+
+def test_one_column_of_a_table_in_a_pipeline_of_columns(make_classifier, colours):
     texts, labels = colours
-    clf = make_classifier(max_iter=1, nulls="empty")
-    expected = clf.fit(["", "", "", *texts], ["red"] * 3 + labels).decision_function(["", "red"])
-    clf.fit([None, float("nan"), pd.NA, *texts], ["red"] * 3 + labels)
-    np.testing.assert_array_equal(clf.decision_function([None, "red"]), expected)
-    series = pd.Series([None, "red"], dtype="str")
-    np.testing.assert_array_equal(clf.decision_function(series), expected)
+    frame = pl.DataFrame({"text": texts, "n": [len(text) for text in texts]})
+    columns = ColumnTransformer(
+        [("text", make_classifier(max_iter=1), "text"), ("n", "passthrough", ["n"])]
+    ).set_output(transform="polars")
+    features = columns.fit_transform(frame, labels)
+    assert isinstance(features, pl.DataFrame)
+    assert features.columns == [*(f"text__lopaclassifier{i}" for i in range(tiny.WIDTH)), "n__n"]
+    expected = make_classifier(max_iter=1).fit_transform(texts, labels)
+    np.testing.assert_allclose(features.to_numpy()[:, :-1], expected, **CLOSE)
 
 
 @pytest.mark.parametrize("length", [5, None], ids=["max_length", "backbone"])

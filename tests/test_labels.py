@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse
 from helpers import CLOSE, COLOURS, assert_same_state
@@ -31,7 +32,19 @@ def test_labels_of_any_kind_come_back_as_they_were(make_classifier, reviews, lab
     assert (predicted == y).mean() > 0.6
 
 
-@pytest.mark.parametrize("labels_as", [list, tuple, np.array, pd.Series, pl.Series])
+@pytest.mark.parametrize(
+    "labels_as",
+    [
+        list, tuple, np.array, pd.Series, pl.Series, pa.array,
+        lambda y: np.array(y, dtype=np.dtypes.StringDType()),
+        lambda y: pd.Series(y, dtype="string"),
+        lambda y: pd.Series(y, dtype=pd.ArrowDtype(pa.string())),
+    ],
+    ids=[
+        "list", "tuple", "array", "pandas", "polars", "arrow", "string_dtype", "nullable",
+        "pandas_arrow",
+    ],
+)  # fmt: skip
 def test_labels_may_come_in_any_container(make_classifier, reviews, labels_as):
     texts, labels = reviews
     clf = make_classifier(max_iter=1).fit(texts, labels_as(labels))

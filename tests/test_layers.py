@@ -29,7 +29,8 @@ LEVELS = [
     {"_preparing", "_inference"},
     {"_base", "_prompt_embeds"},
     {"_fitting"},
-    {"_classifier", "_generator", "_multi_task", "_server_answers"},
+    {"_headed"},
+    {"_classifier", "_generator", "_regressor", "_multi_task", "_server_answers"},
     {"_prompt_client"},
     {"serving"},
     {"__init__"},
@@ -37,9 +38,9 @@ LEVELS = [
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_classifier", "_generator", "_backbone", "_registry",
-    "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk", "_demo", "_families",
-    "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
+    "__init__", "_base", "_fitting", "_headed", "_classifier", "_generator", "_regressor",
+    "_backbone", "_registry", "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk",
+    "_demo", "_families", "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
 }  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+"""What classifier and regressor share: a head on pooled states, and those states as features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from sklopa._fitting import TrainedLoPA
+from sklopa.errors import FitFailed
+
+
+class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA):
+    """An estimator whose head reads pooled states; not for use by itself."""
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Adapted features: the states that the head reads, pooled over each text.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        ndarray of shape (n, D), float32
+        """
+        return self._run(X, "features")
+
+    def _start_head(self, rows: Any, total_weight: float) -> None:
+        """Begin with the best linear reading of the untrained prompt's features."""
+        from sklopa._inference import run_rows
+
+        if self._design.word_ids is not None:
+            return
+        import torch
+
+        features = run_rows(self._network, rows, self._network.features, self.batch_size)
+        if not np.isfinite(features).all():
+            raise FitFailed(
+                f"The states of {self._design.backbone.model} are not finite. Check its weights, "
+                "or use Backbone(..., dtype='float32')."
+            )
+        weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
+        start = self._objective.start(torch.from_numpy(features), rows.target, weight)
+        self._network.head.start_from(*start)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._live_network().frozen.width
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # features are float32
+        return tags
