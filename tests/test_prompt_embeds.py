@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa._building import restore
 from sklopa._embedding_table import embeddings_only
+from sklopa._families import FAMILIES
 from sklopa._loading import load
 from sklopa.errors import UnsupportedBackbone, WholeModelWarning
 from sklopa.serving import PromptClient
@@ -46,7 +47,19 @@ def generator(llama_folder, tiny_folder):
     return make(llama_folder, tiny_folder)
 
 
-@pytest.mark.parametrize("family", tiny.DECODERS)
+DECODERS = [name for name, family in FAMILIES.items() if family.kind == "decoder"]
+
+
+@pytest.mark.parametrize("family", [name for name in DECODERS if tiny.is_known(name)])
+def test_word_embeddings_are_those_of_the_whole_model(tmp_path, family):
+    backbone = Backbone(tiny.save(tmp_path, family))
+    ids = torch.arange(50).unsqueeze(0)
+    with torch.inference_mode():
+        found = load(embeddings_only(backbone, "float32")).embed(ids)
+        assert torch.equal(found, load(backbone).embed(ids))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma", "opt"])
 def test_written_tensors_are_what_the_whole_model_reads(tmp_path, tiny_folder, family):
     generator = make(tiny.save(tmp_path, family), tiny_folder)
     written = PromptClient(generator, ADDRESS).to_prompt_embeds(SOURCES)
