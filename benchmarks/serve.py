@@ -148,12 +148,14 @@ def _wait(url, process, log):
 async def _send(url, bodies, at_once):
     """Seconds until all bodies are answered, and the tokens that came."""
     queue, tokens = iter(bodies), []
-    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
+    headers = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as client:
 
         async def work():
             for body in queue:
                 answer = await client.post("/v1/completions", content=body)
-                answer.raise_for_status()
+                if answer.is_error:
+                    raise SystemExit(f"{url} refused a request: {answer.text}")
                 tokens.append(answer.json()["usage"]["completion_tokens"])
 
         started = time.perf_counter()
