@@ -174,12 +174,11 @@ def benchmark_server(options):
     written = PromptClient(model, "http://localhost").to_prompt_embeds(texts)
     made = [json.dumps(_body(options, one.body)).encode() for one in written]
     lengths = [len(one.tensor) for one in written]
-    print(
-        f"{options.rows} rows, {options.new_tokens} new tokens, {options.at_once} at once;", end=""
-    )
-    print(f" {machine()}\n\na request: {np.mean([len(body) for body in made]) / 1024:.0f} KiB with")
-    print(f"LoPA, of {np.mean(lengths):.0f} positions; a task stores", end=" ")
-    print(f"{len(pickle.dumps(model)) / 2**20:.2f} MiB\n")
+    print(f"{options.rows} rows, {options.new_tokens} new tokens, {options.at_once} at once;")
+    print(machine())
+    kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
+    print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
+    print(f"A task stores {stored:.2f} MiB\n")
     ids = model._live_network().frozen.tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
     plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
     runs = {"plain text of equal length": plain, "LoPA prompts": made}

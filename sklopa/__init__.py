@@ -10,6 +10,7 @@ from sklopa._backbone import Backbone
 from sklopa._cache import CacheInfo, cache_clear, cache_info
 from sklopa._classifier import LoPAClassifier
 from sklopa._generator import LoPAGenerator
+from sklopa._image_classifier import LoPAImageClassifier
 from sklopa._regressor import LoPARegressor
 from sklopa._version import __version__
 
@@ -18,6 +19,7 @@ __all__ = [
     "CacheInfo",
     "LoPAClassifier",
     "LoPAGenerator",
+    "LoPAImageClassifier",
     "LoPARegressor",
     "__version__",
     "cache_clear",

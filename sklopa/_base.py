@@ -21,12 +21,38 @@ from sklopa._parameters import (
     real,
 )
 from sklopa._progress import CallbackSupportMixin
-from sklopa._texts import Texts, check_texts
+from sklopa._texts import check_texts
 from sklopa._version import __version__
 from sklopa.errors import InvalidInput, InvalidParameter, NotFitted
 
 _MODEL = PATH | instance_of(Backbone, named="a Backbone")
 _LIVE = ("_network", "_trainer")  # torch objects, never pickled; rebuilt from the rest
+
+COMMON_RULES = {
+    "model": _MODEL,
+    "prompt_length": integer(0),
+    "rank": integer(0),
+    "gate": one_of("sigmoid", "add", "max", "concat", "instance"),
+    "bottleneck": integer(1),
+    "depth": one_of("shallow", "deep"),
+    "dropout": real(0, 1),
+    "encoder": _MODEL | NONE,
+    "train_encoder": BOOLEAN,
+    "max_iter": integer(1),
+    "batch_size": integer(1),
+    "learning_rate": real(0, open_low=True),
+    "weight_decay": real(0),
+    "early_stopping": BOOLEAN,
+    "validation_fraction": real(0, 1, open_low=True),
+    "n_iter_no_change": integer(1),
+    "tol": real(0),
+    "warm_start": BOOLEAN,
+    "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
+    "random_state": RANDOM_STATE,
+    "verbose": integer(0) | BOOLEAN,
+}
+# Of estimators that read texts.
+TEXT_RULES = {"max_length": integer(1) | NONE, "nulls": one_of("error", "empty")}
 
 
 class BaseLoPA(CallbackSupportMixin, BaseEstimator):
@@ -36,31 +62,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
     it with). The live network is made from them when it is needed, and never pickled.
     """
 
-    _rules = {
-        "model": _MODEL,
-        "prompt_length": integer(0),
-        "rank": integer(0),
-        "gate": one_of("sigmoid", "add", "max", "concat", "instance"),
-        "bottleneck": integer(1),
-        "depth": one_of("shallow", "deep"),
-        "dropout": real(0, 1),
-        "encoder": _MODEL | NONE,
-        "train_encoder": BOOLEAN,
-        "max_length": integer(1) | NONE,
-        "max_iter": integer(1),
-        "batch_size": integer(1),
-        "learning_rate": real(0, open_low=True),
-        "weight_decay": real(0),
-        "early_stopping": BOOLEAN,
-        "validation_fraction": real(0, 1, open_low=True),
-        "n_iter_no_change": integer(1),
-        "tol": real(0),
-        "warm_start": BOOLEAN,
-        "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
-        "nulls": one_of("error", "empty"),
-        "random_state": RANDOM_STATE,
-        "verbose": integer(0) | BOOLEAN,
-    }
+    _rules = COMMON_RULES | TEXT_RULES
+    _reads = "texts"
 
     # ------------------------------------------------------------------ checks
 
@@ -78,21 +81,25 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
                 "use rank >= 1, or another gate for plain prompt tuning"
             )
 
-    def _check_texts(self, X: Any, *, reset: bool) -> Texts:
-        texts = check_texts(X, self.nulls)
+    def _read_inputs(self, X: Any) -> Any:
+        """X as rows: texts, unless an estimator reads something else."""
+        return check_texts(X, self.nulls)
+
+    def _check_inputs(self, X: Any, *, reset: bool) -> Any:
+        inputs = self._read_inputs(X)
         if reset:
-            self.n_features_in_ = texts.n_columns
+            self.n_features_in_ = inputs.n_columns
             self.__dict__.pop("feature_names_in_", None)
-            if texts.names is not None:
-                self.feature_names_in_ = texts.names
-        elif texts.n_columns != self.n_features_in_:
+            if inputs.names is not None:
+                self.feature_names_in_ = inputs.names
+        elif inputs.n_columns != self.n_features_in_:
             raise InvalidInput(
-                f"X has {texts.n_columns} features, but {type(self).__name__} is expecting "
+                f"X has {inputs.n_columns} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input (1 for texts, 2 for text pairs)."
             )
-        elif texts.names is not None and hasattr(self, "feature_names_in_"):
-            self._check_names(texts.names)
-        return texts
+        elif inputs.names is not None and hasattr(self, "feature_names_in_"):
+            self._check_names(inputs.names)
+        return inputs
 
     def _check_names(self, names: np.ndarray) -> None:
         if list(names) != list(self.feature_names_in_):
@@ -104,8 +111,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise NotFitted(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with texts "
-                "and targets before using this method."
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' before "
+                "using this method."
             )
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -121,13 +128,13 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             self._network = restore(self._design, self._weights)
         return self._network
 
-    def _prepare(self, texts: Texts) -> tuple[Any, tuple]:
-        """Tokens and instance embeddings of all rows, and what there is to say of truncation."""
+    def _prepare(self, inputs: Any) -> tuple[Any, tuple]:
+        """All that is computed once for a row, and what there is to say of truncation."""
         from sklopa._preparing import prepare_rows
 
-        # Of a joblib.Memory only the folder counts: what is kept there is kept for each text.
+        # Of a joblib.Memory only the folder counts: what is kept there is kept for each input.
         memory = getattr(self.memory, "location", self.memory)
-        return prepare_rows(self._live_network(), self._design, texts.rows, memory)
+        return prepare_rows(self._live_network(), self._design, inputs.rows, memory)
 
     def _keep_network(self) -> None:
         """The live network as arrays: what makes the estimator fitted, and what is pickled."""
@@ -145,19 +152,19 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         from sklopa._tokens import warn_truncated
 
         self._check_fitted()
-        rows, truncation = self._prepare(self._check_texts(X, reset=False))
+        rows, truncation = self._prepare(self._check_inputs(X, reset=False))
         warn_truncated(*truncation)
         network = self._live_network()
         run = {"outputs": network, "features": network.features, "prompts": network.prompts}
         return run_rows(network, rows, run[what], self.batch_size)
 
     def generate_prompts(self, X: Any) -> np.ndarray:
-        """The soft prompt that stands in front of each text.
+        """The soft prompt that is made for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n,) or (n, 2)
-            Texts, or text pairs.
+        X : array-like of n rows
+            Of the kind that `fit` takes.
 
         Returns
         -------
@@ -167,9 +174,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         """
         self._check_fitted()
         if self._design.n_rows == 0:
-            texts = self._check_texts(X, reset=False)
+            n_rows = len(self._check_inputs(X, reset=False))
             width = self._live_network().frozen.prompt_width
-            return np.zeros((len(texts), 0, width), dtype=np.float32)
+            return np.zeros((n_rows, 0, width), dtype=np.float32)
         return self._run(X, "prompts")
 
     # ------------------------------------------------------------------ pickling and tags

@@ -7,11 +7,36 @@ C classes (columns of the output), L backbone layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Item(Protocol):
+    """One input of the frozen backbone: the tokens of a text, or an image."""
+
+    def __len__(self) -> int: ...
+
+    def collate(self, rows: Sequence[Any]) -> AnyBatch:
+        """Rows of this kind as one batch."""
+
+
+class AnyBatch(Protocol):
+    """B inputs side by side."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> AnyBatch:
+        """The same batch on `device`."""
+
+
+def collate(rows: Sequence[Item]) -> AnyBatch:
+    """Rows of one kind as one batch."""
+    return rows[0].collate(rows)
 
 
 @dataclass(frozen=True)
@@ -37,6 +62,11 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @staticmethod
+    def collate(rows: Sequence[Tokens]) -> TokenBatch:
+        """Rows as one batch."""
+        return TokenBatch.collate(list(rows))
 
 
 @dataclass(frozen=True)
@@ -70,6 +100,9 @@ class TokenBatch:
             target, target_mask = _stack([row.target for row in rows])
         return cls(ids, mask, types, torch.tensor(slot), target, target_mask)
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     def to(self, device: torch.device) -> TokenBatch:
         """The same batch on `device`."""
         moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
@@ -93,17 +126,17 @@ class Batch:
 
     Attributes
     ----------
-    tokens : TokenBatch of what the frozen backbone reads
+    tokens : TokenBatch, or PixelBatch, of what the frozen backbone reads
     embedding : Tensor of shape (B, E), the instance embeddings (or, for a linear probe,
         the frozen features themselves)
-    encoder_tokens : TokenBatch of what a *trained* instance encoder reads
+    encoder_tokens : batch of what a *trained* instance encoder reads
     target : Tensor of shape (B,) or (B, C)
     weight : Tensor of shape (B,), sample weights with mean one over the training set
     """
 
-    tokens: TokenBatch | None = None
+    tokens: AnyBatch | None = None
     embedding: Tensor | None = None
-    encoder_tokens: TokenBatch | None = None
+    encoder_tokens: AnyBatch | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
 

@@ -9,7 +9,7 @@ import torch
 
 from sklopa._backbone import Backbone
 from sklopa._device import seeded_generator
-from sklopa._frozen import FrozenModel
+from sklopa._frozen import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._language import LanguageNetwork
@@ -93,16 +93,14 @@ def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
 
 def _fresh_prompt(
     design: Design,
-    frozen: FrozenModel,
-    encoder: FrozenModel | None,
+    frozen: Frozen,
+    encoder: Frozen | None,
     generator: torch.Generator,
 ) -> LowRankPrompt | DeepPrompt | None:
     if design.prompt_length == 0:
         return None
-    rows = frozen.vocabulary_rows(design.prompt_length, generator)
     deep = design.depth == "deep"
-    if deep:
-        rows = torch.cat([rows.unsqueeze(0), frozen.deep_starts(rows)])  # (L, P, D)
+    rows = frozen.prompt_start(design.prompt_length, generator, deep=deep)
     return (DeepPrompt if deep else LowRankPrompt)(
         rows,
         encoder_width=encoder.width if encoder else 0,
@@ -114,9 +112,9 @@ def _fresh_prompt(
     )
 
 
-def _fresh_head(design: Design, frozen: FrozenModel) -> LinearHead | VerbalizerHead | None:
+def _fresh_head(design: Design, frozen: Frozen) -> LinearHead | VerbalizerHead | None:
     if design.generates:
         return None
     if design.word_ids is not None:
         return VerbalizerHead(frozen, list(design.word_ids))
-    return LinearHead(frozen.width, design.n_outputs, frozen.family.pooling)
+    return LinearHead(frozen, design.n_outputs)

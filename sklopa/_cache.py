@@ -120,6 +120,8 @@ class TextCache:
 # 256 MiB hold the tokens and embeddings of roughly 100 000 short texts.
 EMBEDDINGS = TextCache(max_bytes=192 << 20)
 TOKENS = TextCache(max_bytes=64 << 20)
+# About 450 images of 224 x 224, or 20 000 of 32 x 32.
+PIXELS = TextCache(max_bytes=256 << 20)
 
 
 def cache_info() -> CacheInfo:
@@ -131,12 +133,15 @@ def cache_info() -> CacheInfo:
 
 
 def cache_clear() -> None:
-    """Forget all tokens and instance embeddings kept in this process."""
+    """Forget all tokens, pixels and instance embeddings kept in this process."""
     EMBEDDINGS.clear()
     TOKENS.clear()
+    PIXELS.clear()
 
 
-def _digest(row: Row) -> bytes:
+def _digest(row: Any) -> bytes:
+    if hasattr(row, "digest"):  # an image knows what stands for its content
+        return row.digest
     parts = (row,) if isinstance(row, str) else row
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:

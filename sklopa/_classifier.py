@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 from joblib import Memory
-from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 
 from sklopa._backbone import Backbone, as_backbone
 from sklopa._base import BaseLoPA
-from sklopa._fitting import weighted
-from sklopa._headed import HeadedLoPA
+from sklopa._classifying import CLASS_RULES, ClassifyingLoPA
 from sklopa._parameters import NONE, instance_of, one_of
-from sklopa._targets import Labels, apply_class_weight, check_lengths, check_weights, encode_labels
-from sklopa._texts import Texts
-from sklopa.errors import InvalidInput
 
 
-class LoPAClassifier(ClassifierMixin, HeadedLoPA):
+class LoPAClassifier(ClassifyingLoPA):
     """Classify texts with a frozen language model and a soft prompt for each text.
 
     LoPA (low-rank prompt adaptation) puts P learned rows in front of the embedded text. The rows
@@ -139,12 +133,15 @@ class LoPAClassifier(ClassifierMixin, HeadedLoPA):
     array(['track_order'], dtype=object)
     """
 
-    _rules = BaseLoPA._rules | {
-        "head": one_of("linear", "verbalizer"),
-        "template": instance_of(str, named="a text") | NONE,
-        "verbalizer": instance_of(dict, named="a dict {label: word}") | NONE,
-        "class_weight": instance_of(dict, named="a dict") | one_of("balanced") | NONE,
-    }
+    _rules = (
+        BaseLoPA._rules
+        | CLASS_RULES
+        | {
+            "head": one_of("linear", "verbalizer"),
+            "template": instance_of(str, named="a text") | NONE,
+            "verbalizer": instance_of(dict, named="a dict {label: word}") | NONE,
+        }
+    )
 
     def __init__(
         self,
@@ -205,121 +202,11 @@ class LoPAClassifier(ClassifierMixin, HeadedLoPA):
         self.random_state = random_state
         self.verbose = verbose
 
-    # ------------------------------------------------------------------ fitting
-
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> LoPAClassifier:
-        """One more epoch, on these rows, at a constant learning rate.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in `fit`.
-        classes : array-like of shape (C,), default=None
-            All labels that will ever come. Needed in the first call only.
-
-        Returns
-        -------
-        self
-        """
-        self._check_parameters()
-        first = not self.__sklearn_is_fitted__()
-        texts = self._check_texts(X, reset=first)
-        check_lengths(len(texts), y=y)
-        self._check_classes(classes, first)
-        labels, weights = self._check_targets(texts, y, sample_weight, known=True)
-        start_seed, batch_seed, _ = self._seeds()
-        if first:
-            self._start(labels, start_seed)
-        rows = weighted(self._learnable(texts, labels), weights)
-        self.n_truncated_ = self._truncation[0]
-        self._warn_truncated()
-        self._train_one_epoch(rows, batch_seed)
-        return self
-
-    # ------------------------------------------------------------------ predicting
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Label of each text.
-
-        Parameters
-        ----------
-        X : array-like of shape (n,) or (n, 2)
-
-        Returns
-        -------
-        ndarray of shape (n,), or indicator matrix (n, C) for multilabel
-        """
-        return self._decide(self._run(X, "outputs"))
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, (n, C). Rows sum to one, except for multilabel."""
-        return self._probabilities(self._run(X, "outputs"))
-
-    def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Logarithm of `predict_proba`, (n, C)."""
-        return np.log(self.predict_proba(X))
-
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Logits (n, C); for two classes (n,), positive for ``classes_[1]``."""
-        logits = self._run(X, "outputs")
-        if len(self.classes_) == 2 and not self._is_multilabel:
-            return logits[:, 1] - logits[:, 0]
-        return logits
-
     # ------------------------------------------------------------------ steps, in calling order
 
-    def _check_classes(self, classes: Any, first: bool) -> None:
-        """The labels of `partial_fit`: told in the first call, and the same from then on."""
-        if classes is None:
-            if first:
-                raise InvalidInput(
-                    "classes must be passed on the first call to partial_fit: all labels that "
-                    "will ever come."
-                )
-            return
-        given = np.unique(np.asarray(classes))
-        if first:
-            self.classes_ = given
-            self.__dict__.pop("_is_multilabel", None)
-        elif not np.array_equal(given, self.classes_):
-            raise InvalidInput(
-                f"classes={given.tolist()!r} is not the same as on the last call to partial_fit, "
-                f"which had {self.classes_.tolist()!r}."
-            )
-
-    def _check_targets(
-        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
-    ) -> tuple[Labels, np.ndarray]:
-        labels = encode_labels(y, self.classes_ if known else None, name=name)
-        weights = check_weights(sample_weight, len(texts))
-        if known and labels.is_multilabel != getattr(self, "_is_multilabel", labels.is_multilabel):
-            kind, other = ("several labels", "one label")[:: 1 if labels.is_multilabel else -1]
-            raise InvalidInput(f"{name} has {kind} a row; the model was fitted with {other}.")
-        if labels.is_multilabel and self.class_weight is not None:
-            raise InvalidInput(
-                f"class_weight={self.class_weight!r} cannot be used where rows have several "
-                "labels; use sample_weight, or class_weight=None."
-            )
-        if not labels.is_multilabel:
-            weights = apply_class_weight(weights, labels.classes[labels.codes], self.class_weight)
-        seen = labels.codes[weights > 0]
-        if not known and not labels.is_multilabel and len(np.unique(seen)) < 2:
-            raise InvalidInput(
-                f"{type(self).__name__} needs at least 2 classes; y has one class: "
-                f"{labels.classes.tolist()[seen[0]]!r}."
-            )
-        return labels, weights
-
-    def _start(self, labels: Labels, seed: int) -> None:
-        self.classes_, self._is_multilabel = labels.classes, labels.is_multilabel
-        words = self._label_words() if self.head == "verbalizer" else {}
-        self.__dict__.pop("_weights", None)
-        self._start_network(self._design_network(len(labels.classes), **words), seed)
-
     def _label_words(self) -> dict[str, Any]:
-        """The parts of the design that only a verbaliser has."""
+        if self.head == "linear":
+            return {}
         from sklopa._loading import load
         from sklopa._verbalizer import make_template, word_ids
 
@@ -328,44 +215,3 @@ class LoPAClassifier(ClassifierMixin, HeadedLoPA):
             "template": make_template(frozen, self.template, self.n_features_in_),
             "word_ids": word_ids(frozen, self.classes_.tolist(), self.verbalizer),
         }
-
-    def _learnable(self, texts: Texts, labels: Labels) -> Any:
-        import torch
-
-        rows, self._truncation = self._prepare(texts)
-        return rows.with_target(torch.from_numpy(labels.codes))
-
-    def _strata(self, labels: Labels) -> np.ndarray | None:
-        return None if labels.is_multilabel else labels.codes
-
-    @property
-    def _objective(self) -> Any:
-        from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
-
-        return BinaryCrossEntropy() if self._is_multilabel else CrossEntropy(len(self.classes_))
-
-    def _score_rows(self, rows: Any) -> float:
-        from sklopa._inference import run_rows
-
-        outputs = run_rows(self._network, rows, self._network, self.batch_size)
-        decided = (outputs > 0) if self._is_multilabel else outputs.argmax(axis=1)
-        return float(accuracy_score(rows.target.numpy(), decided))
-
-    def _decide(self, logits: np.ndarray) -> np.ndarray:
-        if self._is_multilabel:
-            return (logits > 0).astype(np.int64)
-        return self.classes_[logits.argmax(axis=1)]
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        logits = logits.astype(np.float64)
-        if self._is_multilabel:
-            return 0.5 * (1 + np.tanh(0.5 * logits))
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
-
-    # ------------------------------------------------------------------ what scikit-learn asks
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sklopa._vision_families import VISION_FAMILIES
 from sklopa.errors import UnsupportedBackbone
 
 
@@ -251,5 +252,6 @@ def family_of(config, name: str) -> Family:
         return family
     raise UnsupportedBackbone(
         f"{name!r} is a {config.model_type!r} model, which cannot be used: {reason}. "
-        f"Families that work: {', '.join(sorted(FAMILIES))}."
+        f"Families that work: {', '.join(sorted(FAMILIES))}; for images: "
+        f"{', '.join(sorted(VISION_FAMILIES))}."
     )

@@ -15,15 +15,15 @@ from sklopa._backbone import as_backbone
 from sklopa._base import BaseLoPA
 from sklopa._progress import FitProgress, with_callbacks
 from sklopa._targets import check_lengths
-from sklopa.errors import FitFailed, InvalidInput, InvalidParameter
+from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, UnsupportedBackbone
 
 
 class TrainedLoPA(BaseLoPA):
     """`fit` as a list of stages; not for use by itself.
 
     An estimator adds what it learns from: `_check_targets` (y as the user gave it -> targets and
-    sample weights), `_start` (a fresh network for such targets), `_learnable` (texts and targets
-    -> rows with something to learn), `_start_head`, `_objective` and `_score_rows`.
+    sample weights), `_start` (a fresh network for such targets), `_learnable` (inputs and
+    targets -> rows with something to learn), `_start_head`, `_objective` and `_score_rows`.
     """
 
     @with_callbacks
@@ -34,7 +34,7 @@ class TrainedLoPA(BaseLoPA):
 
         Parameters
         ----------
-        X : array-like of shape (n,) or (n, 2)
+        X : array-like of n rows
             Texts (list, tuple, array, Series, one-column frame), or text pairs (two columns, or
             a list of 2-tuples).
         y : array-like of shape (n,)
@@ -60,14 +60,14 @@ class TrainedLoPA(BaseLoPA):
             If the loss is not finite.
         """
         self._check_parameters()
-        texts = self._check_texts(X, reset=True)
+        inputs = self._check_inputs(X, reset=True)
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
-        check_lengths(len(texts), y=y)
-        targets, weights = self._check_targets(texts, y, sample_weight, known=goes_on)
+        check_lengths(len(inputs), y=y)
+        targets, weights = self._check_targets(inputs, y, sample_weight, known=goes_on)
         start_seed, batch_seed, split_seed = self._seeds()
         if not goes_on:
             self._start(targets, start_seed)
-        rows = self._learnable(texts, targets)
+        rows = self._learnable(inputs, targets)
         self.n_truncated_ = self._truncation[0]
         rows, weights, watched = self._hold_out(rows, weights, targets, X_val, y_val, split_seed)
         self._warn_truncated()
@@ -101,7 +101,7 @@ class TrainedLoPA(BaseLoPA):
             depth=self.depth,
             dropout=self.dropout,
             train_encoder=self.train_encoder,
-            max_length=self.max_length,
+            max_length=getattr(self, "max_length", None),  # images have none
             **words,
         )
 
@@ -125,14 +125,23 @@ class TrainedLoPA(BaseLoPA):
         from sklopa._loading import load
 
         frozen = load(design.backbone)
+        encoder = load(design.encoder) if design.reads_instances else frozen
+        for model in (frozen, encoder):
+            if model.reads != self._reads:
+                raise UnsupportedBackbone(
+                    f"{model.name!r} reads {model.reads}, and {type(self).__name__} needs a model "
+                    f"that reads {self._reads}."
+                )
         if design.rank > frozen.prompt_width:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter rank must be at most {frozen.prompt_width}, "
                 f"the width of {design.backbone.model}; got {design.rank}"
             )
+        if frozen.room is None:
+            return
         is_pair = self.n_features_in_ == 2 and design.template is None
         needed = design.n_rows + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1
-        if frozen.room is not None and needed > frozen.room:
+        if needed > frozen.room:
             raise InvalidParameter(
                 f"{type(self).__name__}: parameter prompt_length must leave room for text; "
                 f"{design.backbone.model} reads {frozen.room} positions and the prompt takes "
@@ -150,11 +159,11 @@ class TrainedLoPA(BaseLoPA):
     ) -> tuple[Any, np.ndarray, Any]:
         """Rows to learn from with their weights, and rows to watch (None if there are none)."""
         if X_val is not None:
-            watched = self._check_texts(X_val, reset=False)
+            watched = self._check_inputs(X_val, reset=False)
             check_lengths(len(watched), y_val=y_val)
             known = self._check_targets(watched, y_val, None, known=True, name="y_val")[0]
-            (n_cut, n_texts, limit), held_out = self._truncation, self._learnable(watched, known)
-            self._truncation = (n_cut + self._truncation[0], n_texts + len(watched), limit)
+            (n_cut, n_rows, limit), held_out = self._truncation, self._learnable(watched, known)
+            self._truncation = (n_cut + self._truncation[0], n_rows + len(watched), limit)
             return rows, weights, held_out
         if y_val is not None:
             raise InvalidInput("y_val was given without X_val; give both, or neither.")

@@ -23,10 +23,70 @@ from sklopa.errors import UnsupportedBackbone
 _SHORT = 256  # rows up to which plain attention is taken on a CPU
 
 
-class FrozenModel:
-    """A pretrained model and its tokenizer, shared and never changed.
+class Frozen:
+    """What all frozen models are: shared and never changed.
 
     Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
+    `base` is the part that is run; whoever inherits sets it.
+    """
+
+    base: nn.Module
+
+    def __init__(
+        self,
+        model: nn.Module,
+        family: Any,
+        *,
+        key: Hashable,
+        fingerprint: str | None,
+        step_dtype: torch.dtype | None,
+    ) -> None:
+        self.family = family
+        self.key = key
+        self.fingerprint = fingerprint
+        self.step_dtype = step_dtype
+        self.config = model.config
+        self.name = getattr(model.config, "name_or_path", "") or str(key)
+        self._hold(model)
+
+    def _hold(self, model: nn.Module) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @cached_property
+    def in_steps(self) -> Frozen:
+        """What training steps run: this model, or a copy of it in another precision."""
+        if self.step_dtype in (None, self.dtype):
+            return self
+        twin = copy.copy(self)
+        twin._hold(copy.deepcopy(self.model, self._not_in_steps()).to(self.step_dtype))
+        return twin
+
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        """Parts that training steps do not run, by identity, and what stands in for them."""
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.base.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the checkpoint on the hub; None for a local folder."""
+        return getattr(self.config, "_commit_hash", None)
+
+    def with_body(self, body: nn.Module) -> Frozen:
+        """A reader like this one through a copy `body` of its base."""
+        reader = copy.copy(self)
+        reader.base = body
+        return reader
+
+
+class FrozenModel(Frozen):
+    """A pretrained language model and its tokenizer.
 
     Parameters
     ----------
@@ -43,6 +103,8 @@ class FrozenModel:
         Precision in training steps, where it is not that of the model.
     """
 
+    reads = "texts"
+
     def __init__(
         self,
         model: nn.Module,
@@ -54,46 +116,28 @@ class FrozenModel:
         fingerprint: str | None = None,
         step_dtype: torch.dtype | None = None,
     ) -> None:
+        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.tokenizer = tokenizer
-        self.family = family
-        self.key = key
         self.has_lm_head = has_lm_head
-        self.fingerprint = fingerprint
-        self.step_dtype = step_dtype
-        self._hold(model)
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
-        self.config = model.config
-        self.name = getattr(model.config, "name_or_path", "") or str(key)
 
     def _hold(self, model: nn.Module) -> None:
-        self.model = model.eval().requires_grad_(False)
+        super()._hold(model)
         self.base = _body(model, self.family)
-        self.embedding = model.get_input_embeddings()
+        table = model.get_input_embeddings()
+        if isinstance(table, nn.Embedding):  # a copy for training steps reads the same one
+            self.embedding = table
 
-    @cached_property
-    def in_steps(self) -> FrozenModel:
-        """What training steps run: this model, or a copy of it in another precision."""
-        if self.step_dtype in (None, self.dtype):
-            return self
-        twin, left_out = copy.copy(self), {}
-        if self.model.get_output_embeddings() is None:  # the table is read here, and only here
-            left_out[id(self.embedding)] = nn.Identity()
-        twin._hold(copy.deepcopy(self.model, left_out).to(self.step_dtype))
-        twin.embedding = self.embedding
-        return twin
+    def _not_in_steps(self) -> dict[int, nn.Module]:
+        # Rows come from the table of the model itself; the copy needs one for words only.
+        is_lm = self.model.get_output_embeddings() is not None
+        return {} if is_lm else {id(self.embedding): nn.Identity()}
 
-    @property
-    def device(self) -> torch.device:
-        return self.embedding.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the checkpoint on the hub; None for a local folder."""
-        return getattr(self.config, "_commit_hash", None)
+    def with_body(self, body: nn.Module) -> FrozenModel:
+        """A reader like this one through a copy `body` of its base."""
+        reader = super().with_body(body)
+        reader.embedding = body.get_input_embeddings()
+        return reader
 
     @property
     def width(self) -> int:
@@ -141,6 +185,24 @@ class FrozenModel:
         enough = n <= int(allowed.sum())
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
         return self.embed(ids.to(self.device)).float().cpu()
+
+    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers."""
+        rows = self.vocabulary_rows(n, generator)
+        return torch.cat([rows.unsqueeze(0), self.deep_starts(rows)]) if deep else rows
+
+    def states_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> Tensor:
+        """Last states (B, T, D) of texts, in float32, without those of the prompt."""
+        inputs = self.inputs_behind(prompt, tokens)
+        return self.states(inputs)[:, inputs.prompt_length :]
+
+    def inputs_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> PromptedBatch:
+        """What the model reads: prompts in front of the embedded tokens."""
+        return prepend(prompt, self.embed(tokens.ids), tokens)
+
+    def pool(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """One vector (B, D) for each text, from states (B, T, D)."""
+        return pool(states, tokens, self.family.pooling)
 
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
@@ -227,6 +289,25 @@ def _body(model: nn.Module, family: Family) -> nn.Module:
         return model.get_encoder()
     hidden = model.base_model is model and model.get_output_embeddings() is not None
     return model.get_decoder() if hidden else model.base_model
+
+
+def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
+    """One vector (B, D) for each text, from states (B, T, D).
+
+    Reads by the attention mask, so that padding is never taken for a token.
+    """
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states_at(states, tokens.mask.sum(dim=1) - 1)
+    mask = tokens.mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def states_at(states: Tensor, position: Tensor) -> Tensor:
+    """States (B, D) at one position (B,) of each row."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, position]
 
 
 class _PassThrough(nn.Module):

@@ -278,7 +278,7 @@ class LoPAGenerator(TrainedLoPA):
         from sklopa._inference import run_rows
 
         self._check_fitted()
-        texts = self._check_texts(X, reset=False)
+        texts = self._check_inputs(X, reset=False)
         check_lengths(len(texts), y=y)
         targets, _ = self._check_targets(texts, y, None)
         network = self._live_network()
@@ -345,7 +345,7 @@ class LoPAGenerator(TrainedLoPA):
         from sklopa._tokens import warn_truncated
 
         self._check_fitted()
-        rows, truncation = self._prepare(self._check_texts(X, reset=False))
+        rows, truncation = self._prepare(self._check_inputs(X, reset=False))
         warn_truncated(*truncation)
         network = self._live_network()
         options = self._decoding(do_sample)

@@ -15,11 +15,12 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
     """An estimator whose head reads pooled states; not for use by itself."""
 
     def transform(self, X: Any) -> np.ndarray:
-        """Adapted features: the states that the head reads, pooled over each text.
+        """Adapted features: the states that the head reads, pooled over each row.
 
         Parameters
         ----------
-        X : array-like of shape (n,) or (n, 2)
+        X : array-like of n rows
+            Of the kind that `fit` takes.
 
         Returns
         -------

@@ -6,27 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import TokenBatch
-from sklopa._frozen import FrozenModel
-
-
-def pool(states: Tensor, tokens: TokenBatch, prompt_length: int, pooling: str) -> Tensor:
-    """One vector (B, D) for each text, from states (B, P + T, D).
-
-    Reads by the attention mask and past the prompt, so that neither a prompt row nor padding
-    is ever taken for a token.
-    """
-    text = states[:, prompt_length:]  # (B, T, D)
-    if pooling == "first":
-        return text[:, 0]
-    if pooling == "last":
-        return _at(text, tokens.mask.sum(dim=1) - 1)
-    mask = tokens.mask.unsqueeze(-1).to(text.dtype)
-    return (text * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def _at(states: Tensor, position: Tensor) -> Tensor:
-    rows = torch.arange(len(states), device=states.device)
-    return states[rows, position]  # (B, D)
+from sklopa._frozen import Frozen, FrozenModel, states_at
 
 
 class LinearHead(nn.Module):
@@ -34,20 +14,20 @@ class LinearHead(nn.Module):
 
     Parameters
     ----------
-    width : int, D
+    frozen : Frozen
+        Model whose states are read, pooled as the model has it.
     n_outputs : int, C
-    pooling : {"mean", "first", "last"}
     """
 
-    def __init__(self, width: int, n_outputs: int, pooling: str) -> None:
+    def __init__(self, frozen: Frozen, n_outputs: int) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.weight = nn.Parameter(torch.zeros(n_outputs, width))
+        self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
+        self.weight = nn.Parameter(torch.zeros(n_outputs, frozen.width))
         self.bias = nn.Parameter(torch.zeros(n_outputs))
 
-    def features(self, states: Tensor, tokens: TokenBatch, prompt_length: int) -> Tensor:
+    def features(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """What the layer reads: (B, D)."""
-        return pool(states, tokens, prompt_length, self.pooling)
+        return self._frozen[0].pool(states, tokens)
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs (B, C)."""
@@ -78,9 +58,9 @@ class VerbalizerHead(nn.Module):
         self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
         self.register_buffer("word_ids", torch.tensor(word_ids), persistent=False)
 
-    def features(self, states: Tensor, tokens: TokenBatch, prompt_length: int) -> Tensor:
+    def features(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """The state that the language-model head reads: (B, D)."""
-        return _at(states, tokens.slot + prompt_length)
+        return states_at(states, tokens.slot)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of the label words: (B, C)."""

@@ -1,4 +1,4 @@
-"""Tokens -> instance embedding: one vector for each text, from an encoder without a prompt."""
+"""Tokens -> instance embedding: one vector for each row, from an encoder without a prompt."""
 
 from __future__ import annotations
 
@@ -11,30 +11,28 @@ import torch
 from torch import Tensor, nn
 
 from sklopa import _cache
-from sklopa._batch import TokenBatch, Tokens
+from sklopa._batch import AnyBatch, Item, collate
 from sklopa._batching import inference_chunks
 from sklopa._cache import Row
 from sklopa._disk import DiskStore
-from sklopa._frozen import FrozenModel, prepend
-from sklopa._heads import pool
+from sklopa._frozen import Frozen
 from sklopa._memory import halve_until_it_fits
 
 _CHUNK_ROWS = 32
 
 
-def read_instances(frozen: FrozenModel, tokens: TokenBatch) -> Tensor:
+def read_instances(frozen: Frozen, tokens: AnyBatch) -> Tensor:
     """Instance embeddings (B, E) of one batch."""
-    states = frozen.states(prepend(None, frozen.embed(tokens.ids), tokens))
-    return pool(states, tokens, 0, frozen.family.pooling)
+    return frozen.pool(frozen.states_behind(None, tokens), tokens)
 
 
-def embed_texts(
-    frozen: FrozenModel,
+def embed_rows(
+    frozen: Frozen,
     rows: Sequence[Row],
     max_tokens: int | None,
     memory: str | os.PathLike | None = None,
 ) -> Tensor:
-    """Instance embeddings (n, E) on the CPU; each distinct text is encoded once in a process.
+    """Instance embeddings (n, E) on the CPU; each distinct row is encoded once in a process.
 
     With a `memory` folder it is encoded once for all processes that use the folder.
 
@@ -62,11 +60,11 @@ def embed_texts(
     return torch.from_numpy(np.stack(vectors))
 
 
-def _embed_chunk(frozen: FrozenModel, tokens: list[Tokens], rows_at_once: int) -> np.ndarray:
+def _embed_chunk(frozen: Frozen, tokens: Sequence[Item], rows_at_once: int) -> np.ndarray:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(tokens), rows_at_once):
-            batch = TokenBatch.collate(tokens[start : start + rows_at_once]).to(frozen.device)
+            batch = collate(tokens[start : start + rows_at_once]).to(frozen.device)
             parts.append(read_instances(frozen, batch).cpu().numpy())
     return np.concatenate(parts)
 
@@ -77,17 +75,15 @@ class TrainedEncoder(nn.Module):
     This is the authors' setting for GLUE; all of its weights then count as trainable.
     """
 
-    def __init__(self, frozen: FrozenModel) -> None:
+    def __init__(self, frozen: Frozen) -> None:
         super().__init__()
         self.body = copy.deepcopy(frozen.base).float().requires_grad_(True)
-        reader = copy.copy(frozen)  # reads as the frozen one does, through our own weights
-        reader.base, reader.embedding = self.body, self.body.get_input_embeddings()
-        self._reader = (reader,)
+        self._reader = (frozen.with_body(self.body),)  # reads as the frozen one does
 
     def train(self, mode: bool = True) -> TrainedEncoder:
         """Stay without dropout, whose masks would come from the global generator."""
         return super().train(False)
 
-    def forward(self, tokens: TokenBatch) -> Tensor:
+    def forward(self, tokens: AnyBatch) -> Tensor:
         """Instance embeddings (B, E)."""
         return read_instances(self._reader[0], tokens)

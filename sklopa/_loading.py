@@ -16,8 +16,10 @@ from sklopa._backbone import Backbone
 from sklopa._demo import DEMO_MODELS, find_demo_model
 from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa._families import Family, family_of
-from sklopa._frozen import FrozenModel
-from sklopa.errors import BackboneNotFound, UnsupportedBackbone
+from sklopa._frozen import Frozen, FrozenModel
+from sklopa._vision import FrozenVision
+from sklopa._vision_families import VisionFamily, vision_family_of
+from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError
 
 _LM_CLASSES = {
     "ForMaskedLM": "AutoModelForMaskedLM",
@@ -29,7 +31,7 @@ _LM_CLASSES = {
 }
 
 
-def load(backbone: Backbone) -> FrozenModel:
+def load(backbone: Backbone) -> Frozen:
     """The live model of a description: one in a process, loaded at first use.
 
     Raises
@@ -42,9 +44,11 @@ def load(backbone: Backbone) -> FrozenModel:
     return _registry.get_or_load(backbone, lambda: _load(backbone))
 
 
-def _load(backbone: Backbone) -> FrozenModel:
+def _load(backbone: Backbone) -> Frozen:
     if hasattr(backbone, "objects"):
         model, tokenizer = backbone.objects
+        if family := vision_family_of(model.config, backbone.model):
+            return FrozenVision(model, tokenizer, family, key=backbone)
         family = family_of(model.config, backbone.model)
         has_head = model.get_output_embeddings() is not None
         return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
@@ -137,23 +141,53 @@ def _is_cached(backbone: Backbone) -> bool:
     return isinstance(try_to_load_from_cache(backbone.model, "config.json"), str)
 
 
-def _read(backbone: Backbone, where: dict[str, Any]) -> FrozenModel:
+def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
     import transformers
 
     with _failures_named(backbone):
         config = transformers.AutoConfig.from_pretrained(**where)
+        known = {
+            "key": backbone,
+            "fingerprint": _fingerprint(backbone, where, config),
+            "step_dtype": resolve_step_dtype(backbone.dtype, resolve_device(backbone.device)),
+        }
+        if family := vision_family_of(config, backbone.model):
+            processor = _read_processor(backbone, where)
+            model = _read_tower(backbone, config, family, where)
+            return FrozenVision(model, processor, family, **known)
         family = family_of(config, backbone.model)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         model, has_head = _read_weights(backbone, config, family, where)
-    return FrozenModel(
-        model,
-        tokenizer,
-        family,
-        key=backbone,
-        has_lm_head=has_head,
-        fingerprint=_fingerprint(backbone, where, config),
-        step_dtype=resolve_step_dtype(backbone.dtype, model.device),
-    )
+        return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
+
+
+def _read_processor(backbone: Backbone, where: dict[str, Any]) -> Any:
+    """The model's image processor, in its form for Pillow, which is the same on any machine."""
+    import transformers
+
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(**where, use_fast=False)
+    except (ImportError, ValueError) as error:
+        if "torchvision" not in str(error) and "PIL" not in str(error):
+            raise
+        raise MissingDependency(
+            f"The image processor of {backbone.model!r} needs a package that is not installed: "
+            f"{_first_line(error)} Install it (pip install torchvision, pip install pillow), or "
+            "wrap the model and a processor of your own with Backbone.from_objects."
+        ) from error
+
+
+def _read_tower(
+    backbone: Backbone, config: Any, family: VisionFamily, where: dict[str, Any]
+) -> Any:
+    """A vision tower, without the text tower that may have been saved with it."""
+    import transformers
+
+    config = getattr(config, "vision_config", config)
+    for name, value in family.settings.items():
+        setattr(config, name, value)
+    model = transformers.AutoModel.from_pretrained(**where, **_options(backbone), config=config)
+    return _placed(model, backbone)
 
 
 @contextlib.contextmanager
@@ -162,7 +196,7 @@ def _failures_named(backbone: Backbone) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged files end in errors of many kinds
-        if isinstance(error, UnsupportedBackbone) or is_out_of_memory(error):
+        if isinstance(error, SklopaError) or is_out_of_memory(error):
             raise
         raise BackboneNotFound(_not_found_text(backbone, error)) from error
 
@@ -183,11 +217,7 @@ def _read_weights(
     """The model, and whether the checkpoint brought a language-model head."""
     import transformers
 
-    device = resolve_device(backbone.device)
-    options = {"dtype": resolve_dtype(backbone.dtype, device)}
-    for name in ("attn_implementation", "quantization_config", "device_map", "tp_plan"):
-        if getattr(backbone, name) is not None:
-            options[name] = getattr(backbone, name)
+    options = _options(backbone)
     loader = getattr(transformers, _auto_class(config, family))
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
@@ -195,11 +225,26 @@ def _read_weights(
     if family.casts_strays:
         for weights in model.parameters():
             weights.data = weights.data.to(options["dtype"])
-    if backbone.device_map is None and backbone.tp_plan is None:
-        model = model.to(device)
+    model = _placed(model, backbone)
     is_lm = model.get_output_embeddings() is not None
     body = f"{model.base_model_prefix}."
     return model, is_lm and all(key.startswith(body) for key in report["missing_keys"])
+
+
+def _options(backbone: Backbone) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that say how to hold the weights."""
+    options = {"dtype": resolve_dtype(backbone.dtype, resolve_device(backbone.device))}
+    for name in ("attn_implementation", "quantization_config", "device_map", "tp_plan"):
+        if getattr(backbone, name) is not None:
+            options[name] = getattr(backbone, name)
+    return options
+
+
+def _placed(model: Any, backbone: Backbone) -> Any:
+    """The model on its device, unless it was spread over several."""
+    if backbone.device_map is None and backbone.tp_plan is None:
+        return model.to(resolve_device(backbone.device))
+    return model
 
 
 def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dtype) -> None:

@@ -39,10 +39,14 @@ def halve_until_it_fits(
             if not is_out_of_memory(error):
                 raise
             if rows_at_once == 1:
+                shorter = (
+                    f"; the longest row has {longest} tokens. First lower max_length (cost grows "
+                    "with the longest text), then take"
+                    if longest > 1
+                    else ". Take"
+                )
                 raise OutOfMemory(
-                    "Memory ran out with a single row in the batch; the longest row has "
-                    f"{longest} tokens. First lower max_length "
-                    "(cost grows with the longest text), then take a smaller backbone or "
+                    f"Memory ran out with a single row in the batch{shorter} a smaller backbone or "
                     f"dtype='bfloat16'. The device said: {str(error).splitlines()[0]}"
                 ) from error
         rows_at_once = rows_at_once // 2

@@ -97,7 +97,7 @@ class MultiTaskPredictor:
         for name, where in self._places(names).items():
             estimator = self.estimators[name]
             rows, truncation = estimator._prepare(
-                estimator._check_texts([texts[i] for i in where], reset=False)
+                estimator._check_inputs([texts[i] for i in where], reset=False)
             )
             warn_truncated(*truncation)
             design, task = estimator._design, (estimator, where, estimator._live_network(), rows)
@@ -127,6 +127,11 @@ class MultiTaskPredictor:
 
 
 def _check_shareable(name: str, estimator: Any) -> None:
+    if estimator._reads != "texts":
+        raise InvalidParameter(
+            f"MultiTaskPredictor: task {name!r} reads {estimator._reads}, and only rows of texts "
+            "share batches; use the estimator alone"
+        )
     if estimator._design.depth == "deep":
         raise InvalidParameter(
             f"MultiTaskPredictor: task {name!r} has depth='deep', whose prompts enter at every "

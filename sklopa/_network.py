@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import Batch, PromptedBatch
-from sklopa._frozen import FrozenModel, prepend
+from sklopa._frozen import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._prompt import DeepPrompt, LowRankPrompt
@@ -20,7 +20,7 @@ class LoPANetwork(nn.Module):
 
     def __init__(
         self,
-        frozen: FrozenModel,
+        frozen: Frozen,
         prompt: LowRankPrompt | DeepPrompt | None,
         head: LinearHead | VerbalizerHead | None,
         encoder: TrainedEncoder | None = None,
@@ -31,7 +31,7 @@ class LoPANetwork(nn.Module):
         self.to(frozen.device)
 
     @property
-    def frozen(self) -> FrozenModel:
+    def frozen(self) -> Frozen:
         """The frozen model, in the precision of training steps while it is trained."""
         return self._frozen[0].in_steps if self.training else self._frozen[0]
 
@@ -56,16 +56,12 @@ class LoPANetwork(nn.Module):
 
     def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
         """Features (B, D) behind prompts of the caller's choice."""
-        inputs = self._inputs_behind(prompt, batch)
-        states = self.frozen.states(inputs)  # (B, P + T, D)
-        return self.head.features(states, batch.tokens, inputs.prompt_length)
+        states = self.frozen.states_behind(prompt, batch.tokens)  # (B, T, D)
+        return self.head.features(states, batch.tokens)
 
     def inputs(self, batch: Batch) -> PromptedBatch:
-        """What the frozen backbone reads: prompts in front of the embedded tokens."""
-        return self._inputs_behind(self.prompts(batch), batch)
-
-    def _inputs_behind(self, prompt: Tensor | None, batch: Batch) -> PromptedBatch:
-        return prepend(prompt, self.frozen.embed(batch.tokens.ids), batch.tokens)
+        """What a frozen model of texts reads: prompts in front of the embedded tokens."""
+        return self.frozen.inputs_behind(self.prompts(batch), batch.tokens)
 
     def prompts(self, batch: Batch) -> Tensor | None:
         """Soft prompts (B, P, D), or (B, L, P, D) if deep; None where there is no prompt."""
@@ -74,5 +70,5 @@ class LoPANetwork(nn.Module):
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
         if batch.embedding is None:  # nothing depends on the instance
-            return self.prompt(torch.empty(len(batch.tokens.ids), 0, device=self.device))
+            return self.prompt(torch.empty(len(batch.tokens), 0, device=self.device))
         return self.prompt(batch.embedding)

@@ -1,4 +1,4 @@
-"""Texts -> rows that the network can run on: every stage that is computed once for a text."""
+"""Inputs -> rows that the network can run on: every stage that is computed once for an input."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from sklopa._building import Design
 from sklopa._cache import Row
-from sklopa._frozen import FrozenModel
-from sklopa._instance import embed_texts
+from sklopa._frozen import Frozen
+from sklopa._instance import embed_rows
 from sklopa._loading import load
 from sklopa._network import LoPANetwork
 from sklopa._rows import Rows
@@ -19,34 +19,34 @@ Truncation = tuple[int, int, int | None]
 def prepare_rows(
     network: LoPANetwork,
     design: Design,
-    texts: Sequence[Row],
+    inputs: Sequence[Row],
     memory: str | os.PathLike | None = None,
 ) -> tuple[Rows, Truncation]:
-    """Tokens and instance embeddings of texts, the latter also kept in a `memory` folder.
+    """Tokens (or pixels) and instance embeddings, the latter also kept in a `memory` folder.
 
     Returns
     -------
     rows : Rows
-    truncation : (texts that were truncated, texts, token limit)
+    truncation : (texts that were truncated, inputs, token limit)
     """
     frozen = network.frozen
     limit = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
-    tokens, n_truncated = frozen.reader(limit, design.template).read(texts)
-    truncation = (n_truncated, len(texts), limit)
+    tokens, n_truncated = frozen.reader(limit, design.template).read(inputs)
+    truncation = (n_truncated, len(inputs), limit)
     if design.is_probe:
-        return Rows(embedding=embed_texts(frozen, texts, limit, memory)), truncation
+        return Rows(embedding=embed_rows(frozen, inputs, limit, memory)), truncation
     if not design.reads_instances:
         return Rows(tokens=tokens), truncation
     encoder = load(design.encoder)
     # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
     limit = token_limit(encoder, design.max_length, 0)
     if network.encoder is not None:
-        return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(texts)[0]), truncation
-    embedding = embed_texts(encoder, texts, limit, memory)
+        return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(inputs)[0]), truncation
+    embedding = embed_rows(encoder, inputs, limit, memory)
     return Rows(tokens=tokens, embedding=embedding), truncation
 
 
-def token_limit(frozen: FrozenModel, max_length: int | None, n_rows: int) -> int | None:
+def token_limit(frozen: Frozen, max_length: int | None, n_rows: int) -> int | None:
     """Most tokens of a text, with `n_rows` positions for others; None if nothing bounds them."""
     room = None if frozen.room is None else frozen.room - n_rows
     limits = [n for n in (room, max_length) if n is not None]

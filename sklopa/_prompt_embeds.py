@@ -55,6 +55,7 @@ class PromptWriter:
         self.estimator = estimator
         estimator._check_fitted()
         design = estimator._design
+        _check_words(estimator)
         backbone = _of_client(design, estimator.dtype_)
         self.network = restore(replace(design, backbone=backbone), estimator._weights)
         _check_servable(estimator, self.frozen)
@@ -66,7 +67,7 @@ class PromptWriter:
     def read(self, X: Any) -> Rows:
         """Tokens and instance embeddings of all rows of X."""
         estimator = self.estimator
-        texts = estimator._check_texts(X, reset=False)
+        texts = estimator._check_inputs(X, reset=False)
         memory = getattr(estimator.memory, "location", estimator.memory)
         rows, truncation = prepare_rows(self.network, estimator._design, texts.rows, memory)
         warn_truncated(*truncation)
@@ -117,13 +118,8 @@ def _of_client(design: Design, dtype: str) -> Backbone:
 
 def _check_servable(estimator: Any, frozen: FrozenModel) -> None:
     owner, design = type(estimator).__name__, estimator._design
-    answers_in_words = design.generates or design.word_ids is not None
-    if not answers_in_words or frozen.family.kind != "decoder":
-        raise UnsupportedBackbone(
-            f"{owner} on {design.backbone.model!r} cannot be served: a server of language models "
-            "gives tokens and their probabilities, no states. Use LoPAGenerator, or "
-            "LoPAClassifier with head='verbalizer', on a causal language model."
-        )
+    if frozen.family.kind != "decoder":
+        raise _unsupported(estimator)
     if design.depth == "deep":
         raise InvalidParameter(
             f"{owner}: depth='deep' changes every layer of the frozen model, and a server takes "
@@ -134,3 +130,16 @@ def _check_servable(estimator: Any, frozen: FrozenModel) -> None:
             f"{owner}: rows with several labels need logits, and a server gives probabilities "
             "that are relative to each other. Fit one classifier for each label."
         )
+
+
+def _check_words(estimator: Any) -> None:
+    if not estimator._design.generates and estimator._design.word_ids is None:
+        raise _unsupported(estimator)
+
+
+def _unsupported(estimator: Any) -> UnsupportedBackbone:
+    return UnsupportedBackbone(
+        f"{type(estimator).__name__} on {estimator._design.backbone.model!r} cannot be served: a "
+        "server of language models gives tokens and their probabilities, no states. Use "
+        "LoPAGenerator, or LoPAClassifier with head='verbalizer', on a causal language model."
+    )

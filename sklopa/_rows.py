@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklopa._batch import Batch, TokenBatch, Tokens
+from sklopa._batch import AnyBatch, Batch, Item, collate
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,16 @@ class Rows:
 
     Attributes
     ----------
-    tokens : list of Tokens that the frozen backbone reads
+    tokens : list of Tokens, or Pixels, that the frozen backbone reads
     embedding : Tensor of shape (n, E)
-    encoder_tokens : list of Tokens that a trained instance encoder reads
+    encoder_tokens : list of what a trained instance encoder reads
     target : Tensor of shape (n,) or (n, C)
     weight : Tensor of shape (n,), with mean one
     """
 
-    tokens: list[Tokens] | None = None
+    tokens: list[Item] | None = None
     embedding: Tensor | None = None
-    encoder_tokens: list[Tokens] | None = None
+    encoder_tokens: list[Item] | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
 
@@ -56,16 +56,16 @@ class Rows:
         """The rows at `indices` as one batch."""
         where = torch.from_numpy(np.ascontiguousarray(indices))
 
-        def tokens(rows: list[Tokens] | None) -> TokenBatch | None:
-            return None if rows is None else TokenBatch.collate([rows[i] for i in indices])
+        def items(rows: list[Item] | None) -> AnyBatch | None:
+            return None if rows is None else collate([rows[i] for i in indices])
 
         def pick(values: Tensor | None) -> Tensor | None:
             return None if values is None else values[where]
 
         return Batch(
-            tokens=tokens(self.tokens),
+            tokens=items(self.tokens),
             embedding=pick(self.embedding),
-            encoder_tokens=tokens(self.encoder_tokens),
+            encoder_tokens=items(self.encoder_tokens),
             target=pick(self.target),
             weight=pick(self.weight),
         )

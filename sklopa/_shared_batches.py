@@ -84,8 +84,9 @@ def _run_together(picked: list[tuple[Part, np.ndarray]], decoding: Decoding | No
 def _outputs(
     network: LoPANetwork, batch: Batch, inputs: PromptedBatch, states: Tensor
 ) -> np.ndarray:
-    own = states[:, : inputs.mask.shape[1]]  # without the padding to others' lengths
-    features = network.head.features(own, batch.tokens, inputs.prompt_length)
+    # Without the prompt, and without the padding to others' lengths.
+    own = states[:, inputs.prompt_length : inputs.mask.shape[1]]
+    features = network.head.features(own, batch.tokens)
     return network.head(features).float().cpu().numpy()
 
 

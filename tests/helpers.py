@@ -27,3 +27,9 @@ def raises(builtin, *parts):
     text = str(caught.value)
     assert not [part for part in parts if part not in text], text
     assert "np." not in text  # numbers and texts are shown as users write them
+
+
+# A few families of each kind, for claims that need no more than that.
+SOME_ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "deberta-v2", "modernbert")
+SOME_DECODERS = ("gpt2", "llama", "qwen3", "gpt_neox", "codegen", "phi", "gemma", "opt")
+SOME_OF_BOTH = ("bart", "t5")

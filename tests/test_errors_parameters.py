@@ -216,7 +216,7 @@ def test_a_missing_encoder_is_not_found(make_classifier, tmp_path):
         make_classifier(encoder=folder).fit(TEXTS, LABELS)
 
 
-@pytest.mark.parametrize("model_type", ["vit", "whisper", "gemma3n"])
+@pytest.mark.parametrize("model_type", ["resnet", "whisper", "gemma3n"])
 def test_a_family_without_soft_prompts_is_refused_with_reason_and_remedy(
     make_classifier, tmp_path, model_type
 ):

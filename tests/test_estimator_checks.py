@@ -51,7 +51,7 @@ MORE_CHECKS = [
 class _ReadsNumbers:
     """A row of numbers is read as a text of one word a number: its column's letter and a bin."""
 
-    def _check_texts(self, X, *, reset):
+    def _check_inputs(self, X, *, reset):
         X = validate_data(self, X, reset=reset, dtype=np.float64)
         bins = (8 + 16 / np.pi * np.arctan(X)).clip(0, 15).astype(int)
         letters = "abcdefghijklmnopqrst"

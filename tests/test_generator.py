@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from helpers import SOME_DECODERS, SOME_OF_BOTH
 
 from sklopa import Backbone, LoPAGenerator
 from sklopa._decoding import Decoding, decode
@@ -19,7 +20,7 @@ from sklopa.errors import (
     UnsupportedBackbone,
 )
 
-GENERATORS = tiny.DECODERS + tiny.BOTH
+GENERATORS = SOME_DECODERS + SOME_OF_BOTH
 SOURCES = ["good film", "bad book", "the very awful plot and it was not good", "red", "blue maybe"]
 TARGETS = ["yes", "no", "no no maybe", "yes yes", "maybe"]
 
@@ -50,7 +51,7 @@ def test_batched_output_equals_one_by_one(fitted):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_zeroing_the_prompt_changes_the_generated_tokens(fitted, beams):
     network, options = fitted._live_network(), Decoding(max_new_tokens=6, num_beams=beams)
-    rows, _ = fitted._prepare(fitted._check_texts(SOURCES, reset=False))
+    rows, _ = fitted._prepare(fitted._check_inputs(SOURCES, reset=False))
     inputs = network.inputs(rows.batch(np.arange(len(SOURCES))))
     zeroed = inputs.embeds.clone()
     zeroed[:, : inputs.prompt_length] = 0
@@ -77,7 +78,7 @@ def _greedy_without_cache(fitted):
 
     network = fitted._live_network()
     frozen, texts = network.frozen, []
-    rows, _ = fitted._prepare(fitted._check_texts(SOURCES, reset=False))
+    rows, _ = fitted._prepare(fitted._check_inputs(SOURCES, reset=False))
     for i in range(len(SOURCES)):
         embeds = network.inputs(rows.batch(np.array([i]))).embeds
         ids = []
@@ -97,7 +98,7 @@ def _greedy_without_cache_both(fitted):
 
     network = fitted._live_network()
     frozen, texts = network.frozen, []
-    rows, _ = fitted._prepare(fitted._check_texts(SOURCES, reset=False))
+    rows, _ = fitted._prepare(fitted._check_inputs(SOURCES, reset=False))
     for i in range(len(SOURCES)):
         embeds = network.inputs(rows.batch(np.array([i]))).embeds
         read = [frozen.config.decoder_start_token_id]
@@ -123,7 +124,7 @@ def test_log_likelihood_does_not_depend_on_the_batch_and_is_the_models_own(fitte
 def test_log_likelihood_equals_a_plain_restatement(llama):
     network = llama._live_network()
     frozen = network.frozen
-    rows, _ = llama._prepare(llama._check_texts(SOURCES[:1], reset=False))
+    rows, _ = llama._prepare(llama._check_inputs(SOURCES[:1], reset=False))
     embeds = network.inputs(rows.batch(np.array([0]))).embeds
     target = frozen.tokenizer(TARGETS[0])["input_ids"] + [frozen.tokenizer.eos_token_id]
     total = 0.0

@@ -14,13 +14,15 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py
 # A module imports only from levels below its own.
 LEVELS = [
     {"_version", "errors"},
-    {"_registry", "_families", "_parameters", "_targets", "_progress", "_device", "_batch", "_demo",
-     "_http", "_disk", "_deep", "_sandbox_filter", "_sandbox_watch", "_metric_rows", "_pass_at_k",
-     "datasets"},
+    {"_vision_families"},
+    {"_registry", "_families", "_parameters", "_targets", "_progress",
+     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_sandbox_filter",
+     "_sandbox_watch", "_metric_rows", "_pass_at_k", "datasets"},
     {"_backbone", "_cache", "_prompt", "_batching", "_memory", "_rows", "_objectives",
      "_sandbox_child", "_sandbox"},
-    {"_tokens", "_texts", "_code_metrics"},
+    {"_tokens", "_texts", "_pixels", "_code_metrics"},
     {"_frozen", "metrics"},
+    {"_vision"},
     {"_heads", "_loading", "_verbalizer", "_decoding"},
     {"_instance", "_embedding_table"},
     {"_network", "_training"},
@@ -30,17 +32,18 @@ LEVELS = [
     {"_base", "_prompt_embeds"},
     {"_fitting"},
     {"_headed"},
-    {"_classifier", "_generator", "_regressor", "_multi_task", "_server_answers"},
-    {"_prompt_client"},
+    {"_classifying", "_regressor", "_generator", "_multi_task", "_server_answers"},
+    {"_classifier", "_image_classifier", "_prompt_client"},
     {"serving"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_headed", "_classifier", "_generator", "_regressor",
-    "_backbone", "_registry", "_parameters", "_texts", "_targets", "_progress", "_cache", "_disk",
-    "_demo", "_families", "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
+    "__init__", "_base", "_fitting", "_headed", "_classifying", "_classifier", "_generator",
+    "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets", "_progress",
+    "_cache", "_disk", "_demo", "_families", "_vision_families", "_images", "_image_classifier",
+    "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
 }  # fmt: skip
 
 

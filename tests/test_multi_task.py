@@ -58,7 +58,9 @@ def test_shared_batches_predict_what_each_estimator_predicts_alone(tasks, mixed,
 def test_outputs_are_those_of_each_network_alone(tasks, reviews):
     texts = reviews[0]
     shared = [tasks[name] for name in ("lopa", "tuning", "words")]
-    parts = [(e._live_network(), e._prepare(e._check_texts(texts, reset=False))[0]) for e in shared]
+    parts = [
+        (e._live_network(), e._prepare(e._check_inputs(texts, reset=False))[0]) for e in shared
+    ]
     for estimator, outputs in zip(shared, _shared_batches.run_shared(parts, None, 8), strict=True):
         np.testing.assert_allclose(outputs, estimator._run(texts, "outputs"), **CLOSE)
 

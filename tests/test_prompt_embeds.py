@@ -64,7 +64,7 @@ def test_written_tensors_are_what_the_whole_model_reads(tmp_path, tiny_folder, f
     generator = make(tiny.save(tmp_path, family), tiny_folder)
     written = PromptClient(generator, ADDRESS).to_prompt_embeds(SOURCES)
     network = restore(generator._design, generator._weights)
-    rows, _ = generator._prepare(generator._check_texts(SOURCES, reset=False))
+    rows, _ = generator._prepare(generator._check_inputs(SOURCES, reset=False))
     for i, one in enumerate(written):
         with torch.inference_mode():
             expected = network.inputs(rows.batch(np.array([i]))).embeds[0]

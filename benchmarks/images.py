@@ -1,0 +1,197 @@
+"""Visual prompts, a linear probe and full fine-tuning on the same frozen vision transformer.
+
+    python benchmarks/images.py
+
+needs no download: it first trains a small vision transformer on scikit-learn's digits 0 to 4,
+freezes it, and then compares on digits 5 to 9, which it has never seen.
+
+    python benchmarks/images.py --model google/vit-base-patch16-224-in21k --data-dir DIR
+
+runs on a checkpoint and on DIR/train/CLASS/*.png (or .jpg) and DIR/test/CLASS/*.
+
+Every method may choose among three learning rates, on a fifth of the training rows of the first
+seed, and is then trained on all of them; its seconds are those of that last training.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from harness import Runs, machine, mean_of, print_header, print_row
+
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+
+METHODS = {
+    "linear probe": {"prompt_length": 0},
+    "VPT-shallow": {"rank": 0},
+    "VPT-deep": {"rank": 0, "depth": "deep"},
+    "LoPA, rank 2": {"rank": 2},
+    "LoPA, rank 4": {"rank": 4},
+    "LoPA-deep, rank 2": {"rank": 2, "depth": "deep"},
+    "LoPA-deep, rank 4": {"rank": 4, "depth": "deep"},
+    "full fine-tuning": None,
+}
+# What each method may choose its learning rate from.
+RATES = {"linear probe": (1e-2, 3e-2, 1e-1), "full fine-tuning": (3e-5, 1e-4, 3e-4)}
+PROMPT_RATES = (3e-3, 1e-2, 3e-2)
+
+
+class FullFineTuning:
+    """A linear layer on the pooled states of a copy of the tower, all of it trained."""
+
+    def __init__(self, model, learning_rate, max_iter, seed):
+        self.model, self.learning_rate, self.max_iter, self.seed = (
+            model, learning_rate, max_iter, seed,
+        )  # fmt: skip
+
+    def fit(self, X, y):
+        import torch
+
+        from sklopa import Backbone
+        from sklopa._instance import TrainedEncoder
+        from sklopa._loading import load
+
+        self.frozen = load(Backbone(self.model))
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        torch.manual_seed(self.seed)
+        self.net = torch.nn.ModuleDict({"tower": TrainedEncoder(self.frozen)})
+        self.net["head"] = torch.nn.Linear(self.frozen.width, len(self.classes_))
+        self.net.to(self.frozen.device)
+        groups = [
+            {"params": self.net["tower"].parameters(), "lr": self.learning_rate},
+            {"params": self.net["head"].parameters(), "lr": 10 * self.learning_rate},
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+        steps = self.max_iter * -(-len(X) // 32)
+        rates = [group["lr"] for group in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.1)
+        rows, targets = self.rows(X), torch.from_numpy(codes)
+        for _ in range(self.max_iter):
+            for chunk in torch.randperm(len(rows)).split(32):
+                optimizer.zero_grad()
+                outputs = self.outputs([rows[i] for i in chunk])
+                torch.nn.functional.cross_entropy(outputs.cpu(), targets[chunk]).backward()
+                optimizer.step()
+                schedule.step()
+        self.n_trainable_parameters_ = sum(p.numel() for p in self.net.parameters())
+        return self
+
+    def rows(self, X):
+        from sklopa._images import check_images
+
+        return self.frozen.reader().read(check_images(X).rows)[0]
+
+    def outputs(self, rows):
+        pixels = rows[0].collate(rows).to(self.frozen.device)
+        return self.net["head"](self.net["tower"](pixels))
+
+    def score(self, X, y):
+        import torch
+
+        rows = self.rows(X)
+        with torch.inference_mode():
+            parts = [self.outputs(rows[i : i + 64]).argmax(1).cpu() for i in range(0, len(X), 64)]
+        return float((self.classes_[torch.cat(parts).numpy()] == y).mean())
+
+
+def make(options, method, rate, seed):
+    """An untrained classifier."""
+    from sklopa import LoPAImageClassifier
+
+    if METHODS[method] is None:
+        return FullFineTuning(options.model, rate, options.epochs, seed)
+    return LoPAImageClassifier(
+        options.model, **METHODS[method], learning_rate=rate, max_iter=options.epochs,
+        n_iter_no_change=options.epochs, random_state=seed,
+    )  # fmt: skip
+
+
+def load_task(options, seed):
+    """Training and test images with their labels."""
+    from sklearn.model_selection import train_test_split
+
+    if options.data_dir:
+        return (*read_folder(options, "train", seed), *read_folder(options, "test", seed))
+    from small_vit import digits
+
+    images, labels = digits(range(5, 10))
+    parts = train_test_split(images, labels, test_size=0.5, stratify=labels, random_state=seed)
+    X_train, X_test, y_train, y_test = parts
+    keep = options.rows or len(X_train)
+    return X_train[:keep], y_train[:keep], X_test, y_test
+
+
+def read_folder(options, split, seed):
+    """Files and the names of the folders that they are in."""
+    files = sorted(p for p in Path(options.data_dir, split).glob("*/*") if p.is_file())
+    order = np.random.RandomState(seed).permutation(len(files))
+    files = [files[i] for i in order[: options.rows or None]]
+    return files, np.array([path.parent.name for path in files])
+
+
+def run(options, method, seed):
+    """Choose a rate, train once, and test; a dictionary of figures."""
+    from sklearn.model_selection import train_test_split
+
+    X, y, X_test, y_test = load_task(options, seed)
+    fit, watch = train_test_split(np.arange(len(X)), test_size=0.2, stratify=y, random_state=seed)
+
+    def pick(where):
+        return X[where] if isinstance(X, np.ndarray) else [X[i] for i in where]
+
+    def watched(rate):
+        return make(options, method, rate, seed).fit(pick(fit), y[fit]).score(pick(watch), y[watch])
+
+    rate = options.rate or max(RATES.get(method, PROMPT_RATES), key=watched)
+    started = time.perf_counter()
+    model = make(options, method, rate, seed).fit(X, y)
+    return {
+        "seconds": time.perf_counter() - started,
+        "accuracy": 100 * model.score(X_test, y_test),
+        "parameters": model.n_trainable_parameters_,
+        "rate": rate,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="hub id or folder; default: trained here on digits 0 to 4")
+    parser.add_argument("--data-dir", help="folder with train/CLASS/* and test/CLASS/*")
+    parser.add_argument("--rows", type=int, default=0, help="training rows; 0 takes all")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--pretrain-epochs", type=int, default=60)
+    parser.add_argument("--rate", type=float, help="learning rate; default: chosen as said above")
+    parser.add_argument("--seeds", type=int, default=3)
+    runs = Runs(run, parser)
+    options = runs.options
+    change = {}
+    if not options.model:
+        folder = Path(tempfile.gettempdir(), f"sklopa-digits-vit-{options.pretrain_epochs}")
+        if not (folder / "preprocessor_config.json").exists():
+            from small_vit import pretrain
+
+            pretrain(folder, epochs=options.pretrain_epochs)
+        change = {"model": str(folder)}
+    task = options.data_dir or "digits 5 to 9, on a transformer trained on digits 0 to 4"
+    print(f"{task}, {options.seeds} seeds, {options.epochs} epochs; {machine()}\n")
+    print_header("method", "accuracy", "spread", "parameters", "s to fit", "learning rate")
+    for method in METHODS:
+        done = [runs(method, 0, **change)]
+        for seed in range(1, options.seeds):
+            done.append(runs(method, seed, **change, rate=done[0]["rate"]))
+        mean = mean_of(done)
+        print_row(
+            method,
+            f"{mean['accuracy']:.2f}",
+            f"{np.std([r['accuracy'] for r in done]):.2f}",
+            f"{mean['parameters']:,.0f}",
+            f"{mean['seconds']:.1f}",
+            f"{done[0]['rate']:g}",
+        )
+
+
+if __name__ == "__main__":
+    main()

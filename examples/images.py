@@ -1,0 +1,108 @@
+# %% [markdown]
+# # Teach a frozen vision transformer new digits
+#
+# A small vision transformer knows the digits 0 to 4. Frozen, with a prompt among its patches, it
+# learns to tell 5 to 9 apart. We search depth, rank and length of the prompt, put a random
+# augmentation in front, and look at what is still wrong. It takes under three minutes on two cores
+# and needs no download.
+#
+#     pip install -e ".[images,examples]"
+
+# %%
+import sys
+import tempfile
+import time
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from small_vit import digits, moved, pretrain
+
+from sklopa import LoPAImageClassifier, cache_info
+
+started = time.perf_counter()
+folder = tempfile.mkdtemp()
+pretrain(folder)
+print(f"a transformer that knows 0 to 4, after {time.perf_counter() - started:.0f} s\n")
+
+images, labels = digits(range(5, 10))
+X_train, X_test, y_train, y_test = train_test_split(
+    images, labels, train_size=300, stratify=labels, random_state=0
+)
+
+# %% [markdown]
+# ## Search
+# All candidates share one copy of the model, and each image is embedded once.
+
+# %%
+search = GridSearchCV(
+    LoPAImageClassifier(folder, learning_rate=3e-3, random_state=0),
+    {"depth": ["shallow", "deep"], "rank": [0, 2], "prompt_length": [4, 8]},
+    cv=2,
+    verbose=1,
+)
+search.fit(X_train, y_train)
+for score, params in sorted(
+    zip(search.cv_results_["mean_test_score"], search.cv_results_["params"], strict=True),
+    key=lambda result: -result[0],
+):
+    print(f"    {score:.3f}  {params}")
+print(f"images embedded in all: {cache_info().misses}")
+probe = LoPAImageClassifier(folder, prompt_length=0, random_state=0).fit(X_train, y_train)
+print(f"on new images: linear probe {probe.score(X_test, y_test):.3f}, ", end="")
+print(f"best of the search {search.score(X_test, y_test):.3f}\n")
+
+# %% [markdown]
+# ## Augment
+# What is random stands in front, in a transformer of its own. It adds rows, so it also makes their
+# labels; `predict` leaves images as they are.
+
+
+# %%
+class Moved(TransformerMixin, BaseEstimator):
+    """Each image turned and shifted at random in `fit`, as it is in `predict`."""
+
+    def __init__(self, random_state=0):
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        return self
+
+    def fit_transform(self, X, y=None):
+        return moved(X, np.random.RandomState(self.random_state), angle=10, pixels=0.5)
+
+    def transform(self, X):
+        return X
+
+
+pipe = make_pipeline(Moved(), search.best_estimator_)
+copies = 3
+pipe.fit(np.tile(X_train, (copies, 1, 1)), np.tile(y_train, copies))
+print(f"with {copies} moved copies of each image: {pipe.score(X_test, y_test):.3f}")
+
+# %% [markdown]
+# ## Look
+# The surest and the least sure answers.
+
+# %%
+try:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+except ImportError:
+    sys.exit("For the plot: pip install matplotlib")
+
+chances = pipe.predict_proba(X_test)
+order = np.argsort(chances.max(axis=1))
+shown = [*order[-8:], *order[:8]]
+figure, axes = plt.subplots(2, 8, figsize=(9, 2.9), layout="constrained")
+for axis, i in zip(axes.flat, shown, strict=True):
+    guess = pipe.classes_[chances[i].argmax()]
+    axis.imshow(X_test[i], cmap="gray_r")
+    axis.set_title(f"{guess} ({chances[i].max():.0%})", color="k" if guess == y_test[i] else "r")
+    axis.set_axis_off()
+figure.savefig("digits.png", dpi=120)
+print("written: digits.png (wrong answers in red)")
+print(f"done in {time.perf_counter() - started:.0f} s")
