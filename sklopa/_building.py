@@ -9,7 +9,7 @@ import torch
 
 from sklopa._backbone import Backbone
 from sklopa._device import seeded_generator
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._language import LanguageNetwork
@@ -30,6 +30,7 @@ class Design:
     n_outputs : int, C
     word_ids : tuple of int of length C for a verbaliser, None for a linear head
     template : Template around the text, for a verbaliser or a generator
+    pairs : bool, whether a row is two texts
     generates : bool, whether targets are texts
     reserved : int, positions kept free behind the text for what is generated
     prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
@@ -49,6 +50,7 @@ class Design:
     depth: str = "shallow"
     word_ids: tuple[int, ...] | None = None
     template: Template | None = None
+    pairs: bool = False
     generates: bool = False
     reserved: int = 0
 
@@ -68,6 +70,11 @@ class Design:
         """Whether the prompt depends on the instance."""
         return self.prompt_length > 0 and self.rank > 0
 
+    def instance_width(self, encoder: Frozen) -> int:
+        """E of the instance embeddings that `encoder` makes."""
+        apart = self.pairs and not self.train_encoder  # see `embed_rows`
+        return encoder.width * (2 if apart else 1)
+
 
 def build(design: Design, seed: int = 0) -> LoPANetwork:
     """A network with fresh weights drawn from `seed`."""
@@ -78,7 +85,7 @@ def build(design: Design, seed: int = 0) -> LoPANetwork:
     return network(
         frozen,
         prompt=_fresh_prompt(design, frozen, encoder, generator),
-        head=_fresh_head(design, frozen),
+        head=_fresh_head(design, frozen, encoder),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
     ).eval()
 
@@ -103,7 +110,7 @@ def _fresh_prompt(
     rows = frozen.prompt_start(design.prompt_length, generator, deep=deep)
     return (DeepPrompt if deep else LowRankPrompt)(
         rows,
-        encoder_width=encoder.width if encoder else 0,
+        encoder_width=design.instance_width(encoder) if encoder else 0,
         rank=design.rank,
         bottleneck=design.bottleneck,
         gate=design.gate,
@@ -112,9 +119,14 @@ def _fresh_prompt(
     )
 
 
-def _fresh_head(design: Design, frozen: Frozen) -> LinearHead | VerbalizerHead | None:
+def _fresh_head(
+    design: Design, frozen: Frozen, encoder: Frozen | None
+) -> LinearHead | VerbalizerHead | None:
     if design.generates:
         return None
     if design.word_ids is not None:
         return VerbalizerHead(frozen, list(design.word_ids))
-    return LinearHead(frozen, design.n_outputs)
+    if design.is_probe:
+        return LinearHead(frozen, design.n_outputs, design.instance_width(frozen))
+    beside = design.instance_width(encoder) if encoder and not design.train_encoder else 0
+    return LinearHead(frozen, design.n_outputs, frozen.width + beside)

@@ -141,7 +141,7 @@ class _Session:
 
     def __init__(self, frozen: FrozenModel, reads: nn.Module) -> None:
         self.frozen, self.reads = frozen, reads
-        accepted = inspect.signature(reads.forward).parameters
+        accepted = inspect.signature(type(reads).forward).parameters
         self.cache_name = next(name for name in _CACHE_NAMES if name in accepted)
 
     def _read(self, **arguments: Any) -> Any:

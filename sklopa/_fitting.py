@@ -102,6 +102,7 @@ class TrainedLoPA(BaseLoPA):
             dropout=self.dropout,
             train_encoder=self.train_encoder,
             max_length=getattr(self, "max_length", None),  # images have none
+            pairs=self.n_features_in_ == 2,
             **words,
         )
 

@@ -1,4 +1,4 @@
-"""The frozen backbone: embedded text and soft prompt -> states (B, P + T, D)."""
+"""The frozen language model: embedded text and soft prompt -> states (B, P + T, D)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Hashable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,72 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sklopa._batch import PromptedBatch, TokenBatch
 from sklopa._deep import deep_rows, hook_layers
 from sklopa._families import Family
+from sklopa._foundation import Frozen
+from sklopa._pooling import pool
 from sklopa._tokens import Template, TextReader
 from sklopa.errors import UnsupportedBackbone
 
 _SHORT = 256  # rows up to which plain attention is taken on a CPU
-
-
-class Frozen:
-    """What all frozen models are: shared and never changed.
-
-    Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
-    `base` is the part that is run; whoever inherits sets it.
-    """
-
-    base: nn.Module
-
-    def __init__(
-        self,
-        model: nn.Module,
-        family: Any,
-        *,
-        key: Hashable,
-        fingerprint: str | None,
-        step_dtype: torch.dtype | None,
-    ) -> None:
-        self.family = family
-        self.key = key
-        self.fingerprint = fingerprint
-        self.step_dtype = step_dtype
-        self.config = model.config
-        self.name = getattr(model.config, "name_or_path", "") or str(key)
-        self._hold(model)
-
-    def _hold(self, model: nn.Module) -> None:
-        self.model = model.eval().requires_grad_(False)
-
-    @cached_property
-    def in_steps(self) -> Frozen:
-        """What training steps run: this model, or a copy of it in another precision."""
-        if self.step_dtype in (None, self.dtype):
-            return self
-        twin = copy.copy(self)
-        twin._hold(copy.deepcopy(self.model, self._not_in_steps()).to(self.step_dtype))
-        return twin
-
-    def _not_in_steps(self) -> dict[int, nn.Module]:
-        """Parts that training steps do not run, by identity, and what stands in for them."""
-        return {}
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.base.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the checkpoint on the hub; None for a local folder."""
-        return getattr(self.config, "_commit_hash", None)
-
-    def with_body(self, body: nn.Module) -> Frozen:
-        """A reader like this one through a copy `body` of its base."""
-        reader = copy.copy(self)
-        reader.base = body
-        return reader
 
 
 class FrozenModel(Frozen):
@@ -289,25 +228,6 @@ def _body(model: nn.Module, family: Family) -> nn.Module:
         return model.get_encoder()
     hidden = model.base_model is model and model.get_output_embeddings() is not None
     return model.get_decoder() if hidden else model.base_model
-
-
-def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
-    """One vector (B, D) for each text, from states (B, T, D).
-
-    Reads by the attention mask, so that padding is never taken for a token.
-    """
-    if pooling == "first":
-        return states[:, 0]
-    if pooling == "last":
-        return states_at(states, tokens.mask.sum(dim=1) - 1)
-    mask = tokens.mask.unsqueeze(-1).to(states.dtype)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def states_at(states: Tensor, position: Tensor) -> Tensor:
-    """States (B, D) at one position (B,) of each row."""
-    rows = torch.arange(len(states), device=states.device)
-    return states[rows, position]
 
 
 class _PassThrough(nn.Module):

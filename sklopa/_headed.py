@@ -15,7 +15,9 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
     """An estimator whose head reads pooled states; not for use by itself."""
 
     def transform(self, X: Any) -> np.ndarray:
-        """Adapted features: the states that the head reads, pooled over each row.
+        """Adapted features: the states behind the prompt, pooled over each row.
+
+        Without a prompt they are the instance embeddings.
 
         Parameters
         ----------
@@ -25,6 +27,7 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         Returns
         -------
         ndarray of shape (n, D), float32
+            (n, 2 D) for text pairs without a prompt.
         """
         return self._run(X, "features")
 
@@ -36,7 +39,7 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
             return
         import torch
 
-        features = run_rows(self._network, rows, self._network.features, self.batch_size)
+        features = run_rows(self._network, rows, self._network.head_inputs, self.batch_size)
         if not np.isfinite(features).all():
             raise FitFailed(
                 f"The states of {self._design.backbone.model} are not finite. Check its weights, "
@@ -48,7 +51,10 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
 
     @property
     def _n_features_out(self) -> int:
-        return self._live_network().frozen.width
+        network = self._live_network()
+        if self._design.is_probe:
+            return self._design.instance_width(network.frozen)
+        return network.frozen.width
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

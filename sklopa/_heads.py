@@ -6,36 +6,46 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import TokenBatch
-from sklopa._frozen import Frozen, FrozenModel, states_at
+from sklopa._foundation import Frozen
+from sklopa._frozen import FrozenModel
+from sklopa._pooling import states_at
 
 
 class LinearHead(nn.Module):
-    """A trained linear layer on pooled states.
+    """A trained linear layer on pooled states, and on the instance embedding where there is one.
 
     Parameters
     ----------
     frozen : Frozen
         Model whose states are read, pooled as the model has it.
     n_outputs : int, C
+    n_inputs : int
+        D, or D + E with the instance embedding beside the states.
     """
 
-    def __init__(self, frozen: Frozen, n_outputs: int) -> None:
+    def __init__(self, frozen: Frozen, n_outputs: int, n_inputs: int) -> None:
         super().__init__()
         self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
-        self.weight = nn.Parameter(torch.zeros(n_outputs, frozen.width))
+        self.weight = nn.Parameter(torch.zeros(n_outputs, n_inputs))
         self.bias = nn.Parameter(torch.zeros(n_outputs))
 
     def features(self, states: Tensor, tokens: TokenBatch) -> Tensor:
-        """What the layer reads: (B, D)."""
+        """Pooled states: (B, D)."""
         return self._frozen[0].pool(states, tokens)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def inputs(self, features: Tensor, embedding: Tensor | None) -> Tensor:
+        """What the layer reads, (B, n_inputs)."""
+        if features.shape[1] == self.weight.shape[1]:
+            return features
+        return torch.cat([features, embedding], dim=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (B, C)."""
-        return nn.functional.linear(features, self.weight, self.bias)
+        return nn.functional.linear(inputs, self.weight, self.bias)
 
     @torch.no_grad()
     def start_from(self, weight: Tensor, bias: Tensor) -> None:
-        """Begin at a solved linear model: weight (C, D), bias (C,)."""
+        """Begin at a solved linear model: weight (C, n_inputs), bias (C,)."""
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
@@ -61,6 +71,10 @@ class VerbalizerHead(nn.Module):
     def features(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """The state that the language-model head reads: (B, D)."""
         return states_at(states, tokens.slot)
+
+    def inputs(self, features: Tensor, embedding: Tensor | None) -> Tensor:
+        """The state alone."""
+        return features
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of the label words: (B, C)."""

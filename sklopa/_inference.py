@@ -50,7 +50,7 @@ def generate_rows(
 
         def part(n: int, chunk: np.ndarray = chunk) -> list:
             starts = range(0, len(chunk), n)
-            with torch.inference_mode():
+            with torch.no_grad():
                 batches = (rows.batch(chunk[i : i + n]).to(network.device) for i in starts)
                 return [value for batch in batches for value in run(batch)]
 
@@ -64,7 +64,7 @@ def _run_chunk(
     network: LoPANetwork, rows: Rows, run: Callable, chunk: np.ndarray, rows_at_once: int
 ) -> np.ndarray:
     parts = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, len(chunk), rows_at_once):
             batch = rows.batch(chunk[start : start + rows_at_once]).to(network.device)
             parts.append(run(batch).float().cpu().numpy())

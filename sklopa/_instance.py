@@ -15,7 +15,7 @@ from sklopa._batch import AnyBatch, Item, collate
 from sklopa._batching import inference_chunks
 from sklopa._cache import Row
 from sklopa._disk import DiskStore
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._memory import halve_until_it_fits
 
 _CHUNK_ROWS = 32
@@ -34,11 +34,17 @@ def embed_rows(
 ) -> Tensor:
     """Instance embeddings (n, E) on the CPU; each distinct row is encoded once in a process.
 
-    With a `memory` folder it is encoded once for all processes that use the folder.
+    Of a text pair each text is encoded by itself, and the two vectors are compared: E = 2 D,
+    their absolute difference and their product, element by element (Conneau et al., 2017).
+    With a `memory` folder a text is encoded once for all processes that use the folder.
 
     A truncated text is embedded from the tokens that remain; whoever reads the text for the
     backbone counts and reports it.
     """
+    if rows and isinstance(rows[0], tuple):
+        texts = [text for column in zip(*rows, strict=True) for text in column]
+        u, v = embed_rows(frozen, texts, max_tokens, memory).chunk(2)
+        return torch.cat([(u - v).abs(), u * v], dim=1)
     namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
@@ -62,7 +68,7 @@ def embed_rows(
 
 def _embed_chunk(frozen: Frozen, tokens: Sequence[Item], rows_at_once: int) -> np.ndarray:
     parts = []
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: what a model keeps must serve training later
         for start in range(0, len(tokens), rows_at_once):
             batch = collate(tokens[start : start + rows_at_once]).to(frozen.device)
             parts.append(read_instances(frozen, batch).cpu().numpy())

@@ -16,7 +16,8 @@ from sklopa._backbone import Backbone
 from sklopa._demo import DEMO_MODELS, find_demo_model
 from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa._families import Family, family_of
-from sklopa._frozen import Frozen, FrozenModel
+from sklopa._foundation import Frozen
+from sklopa._frozen import FrozenModel
 from sklopa._vision import FrozenVision
 from sklopa._vision_families import VisionFamily, vision_family_of
 from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._batch import Batch, PromptedBatch
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
 from sklopa._prompt import DeepPrompt, LowRankPrompt
@@ -46,10 +46,18 @@ class LoPANetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Outputs (B, C)."""
-        return self.head(self.features(batch))
+        return self.head(self.head_inputs(batch))
+
+    def head_inputs(self, batch: Batch) -> Tensor:
+        """What the head reads: adapted features, and the instance embedding beside them.
+
+        The frozen model's own view of a row is known anyway; with it the head can never know
+        less than a linear probe does.
+        """
+        return self.head.inputs(self.features(batch), batch.embedding)
 
     def features(self, batch: Batch) -> Tensor:
-        """What the head reads: adapted features (B, D)."""
+        """Adapted features (B, D)."""
         if batch.tokens is None:  # a linear probe: the frozen features came with the batch
             return batch.embedding
         return self.features_behind(self.prompts(batch), batch)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Inverse strength of the ridge penalty of the starting head, on standardised features. Strong
-# on purpose: a head that fits the training rows leaves the prompt nothing to learn.
-_START_C = 0.002
-
-# Ridge penalty of a regressor's starting head for each row, for the same reason.
-_START_RIDGE = 0.1
-
+from sklopa._linear_start import logistic_start, ridge_start
 
 # Logit of a class that no training row has, against those that some have.
 _ABSENT = -5.0
@@ -38,13 +30,10 @@ class CrossEntropy:
 
     def start(self, features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (C, D) and bias (C,) of a regularised linear model of the features."""
-        from sklearn.linear_model import LogisticRegression
-
         weights, bias = torch.zeros(self.n_classes, features.shape[1]), torch.zeros(self.n_classes)
         present = target.unique()
         if len(present) > 1:
-            model = LogisticRegression(C=_START_C, max_iter=300)
-            coef, intercept = _fit_standardised(model, features, target, weight)
+            coef, intercept = logistic_start(features, target, weight)
             if len(coef) == 1:  # two classes share one column; split it between their logits
                 coef = np.vstack([-coef, coef]) / 2
                 intercept = np.hstack([-intercept, intercept]) / 2
@@ -85,10 +74,7 @@ class SquaredError:
 
     def start(self, features: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (K, D) and bias (K,) of a ridge regression on the features."""
-        from sklearn.linear_model import Ridge
-
-        model = Ridge(alpha=_START_RIDGE * float(weight.sum()))
-        coef, intercept = _fit_standardised(model, features, target, weight)
+        coef, intercept = ridge_start(features, target, weight)
         return torch.from_numpy(coef).float(), torch.from_numpy(intercept).float()
 
 
@@ -98,18 +84,3 @@ class LogLikelihood:
     def loss(self, outputs: Tensor, target: None) -> Tensor:
         """Loss of each row, (B,): nats a target token."""
         return -outputs
-
-
-def _fit_standardised(
-    model, features: Tensor, target: Tensor, weight: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a linear model on standardised features; return it for the features as they are."""
-    X, weight = features.double().numpy(), weight.double().numpy()
-    mean = np.average(X, axis=0, weights=weight)
-    scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
-    scale[scale < 1e-12] = 1.0
-    with warnings.catch_warnings():  # a start need not have converged
-        warnings.simplefilter("ignore")
-        model.fit((X - mean) / scale, target.numpy(), sample_weight=weight)
-    coef = np.atleast_2d(model.coef_) / scale
-    return coef, np.atleast_1d(model.intercept_) - coef @ mean

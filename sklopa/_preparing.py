@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sklopa._building import Design
 from sklopa._cache import Row
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._instance import embed_rows
 from sklopa._loading import load
 from sklopa._network import LoPANetwork

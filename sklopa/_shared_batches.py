@@ -87,7 +87,8 @@ def _outputs(
     # Without the prompt, and without the padding to others' lengths.
     own = states[:, inputs.prompt_length : inputs.mask.shape[1]]
     features = network.head.features(own, batch.tokens)
-    return network.head(features).float().cpu().numpy()
+    outputs = network.head(network.head.inputs(features, batch.embedding))
+    return outputs.float().cpu().numpy()
 
 
 def stack(batches: Sequence[PromptedBatch]) -> PromptedBatch:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._deep import hook_layers, make_room, prompt_rows
-from sklopa._frozen import Frozen
+from sklopa._foundation import Frozen
 from sklopa._pixels import PixelBatch, PixelReader
 from sklopa._vision_families import VisionFamily
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
@@ -67,10 +67,6 @@ class FrozenVision(Frozen):
             )
 
     @property
-    def dtype(self) -> torch.dtype:
-        return next(self.base.parameters()).dtype
-
-    @property
     def n_layers(self) -> int:
         return self.tower_config.num_hidden_layers
 
@@ -111,10 +107,10 @@ class FrozenVision(Frozen):
         values, start = pixels.values.to(self.dtype), self.n_prefix
         self._check_size(values.shape[2:])
         arguments = self.family.arguments(self.base, values)
-        if prompt is None:
-            return self.base(values, **arguments)[0].float()
         with prompt_rows(prompt, start):
             states = self.base(values, **arguments)[0].float()
+        if prompt is None:
+            return states
         return torch.cat([states[:, :start], states[:, start + prompt.shape[-2] :]], dim=1)
 
     def _check_size(self, size: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """Every family: the prompt enters as real tokens would, and padding never matters."""
 
 import json
+from contextlib import contextmanager
 
 import family_checks as checks
 import numpy as np
@@ -30,6 +31,15 @@ def frozen(request):
 
 def of_families(names):
     return pytest.mark.parametrize("frozen", names, indirect=True)
+
+
+@contextmanager
+def skipped_without_a_cache():
+    """Some hybrids give no cache to generate from in older versions of transformers."""
+    try:
+        yield
+    except UnsupportedBackbone as error:
+        pytest.skip(str(error))
 
 
 def test_the_table_has_the_families_that_people_use():
@@ -85,15 +95,14 @@ def test_language_model_head_gives_the_models_own_logits(frozen):
 
 @of_families(GENERATING)
 def test_generating_with_a_cache_is_reading_all_at_once(frozen):
-    try:
+    with skipped_without_a_cache():
         assert checks.cache_error(frozen) < 1e-4
-    except UnsupportedBackbone as error:  # a family whose cache came with a later transformers
-        pytest.skip(str(error))
 
 
 @of_families(GENERATING)
 def test_prompt_changes_what_is_generated(frozen):
-    assert checks.generation_effect(frozen) > 1e-4
+    with skipped_without_a_cache():
+        assert checks.generation_effect(frozen) > 1e-4
 
 
 @of_families(GENERATING)
@@ -112,10 +121,8 @@ def test_generator_is_trained_and_writes_the_same_alone_and_together(model_type)
     )  # fmt: skip
     model.fit(checks.TEXTS, ["red", "green book", "blue", "a film"])
     assert np.isfinite(model.loss_curve_).all()
-    try:
+    with skipped_without_a_cache():
         together = model.predict(checks.TEXTS).tolist()
-    except UnsupportedBackbone as error:
-        pytest.skip(str(error))
     assert together == [model.predict([text])[0] for text in checks.TEXTS]
 
 

@@ -271,3 +271,13 @@ def test_inputs_and_the_global_generator_are_left_as_found():
     make().fit(IMAGES, LABELS).predict(IMAGES)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(IMAGES, kept)
+
+
+def test_a_trained_encoder_is_float32_beside_a_model_in_half_precision(folder, tiny_folder):
+    model = make(Backbone(folder, dtype="bfloat16"), train_encoder=True).fit(IMAGES, LABELS)
+    assert np.isfinite(model.decision_function(IMAGES)).all()
+    texts = LoPAClassifier(
+        Backbone(tiny_folder, dtype="bfloat16"), prompt_length=P, rank=2, train_encoder=True,
+        max_iter=1, random_state=0,
+    )  # fmt: skip
+    assert np.isfinite(texts.fit(["good", "bad"], [1, 0]).decision_function(["good"])).all()

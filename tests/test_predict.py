@@ -108,7 +108,8 @@ def test_trained_values_are_counted(make_classifier, colours):
     P, R, H, D, C = 3, 2, 8, tiny.WIDTH, 3
     networks = 2 * (D * H + H) + (H * P * R + P * R) + (H * D * R + D * R)
     clf = make_classifier(max_iter=1).fit(*colours)
-    assert clf.n_trainable_parameters_ == P * D + networks + C * (D + 1)
+    head = C * (2 * D + 1)  # states behind the prompt, and the instance embedding
+    assert clf.n_trainable_parameters_ == P * D + networks + head
     assert clf.n_trainable_parameters_ == sum(value.size for value in clf._weights.values())
 
 
@@ -133,7 +134,8 @@ def test_another_backbone_can_be_the_encoder(make_classifier, reviews):
     prompts = clf.generate_prompts(["good", "bad"])
     assert (prompts[0] != prompts[1]).any()
     own = make_classifier(learning_rate=1e-2, max_iter=1).fit(*reviews)
-    fewer = 2 * 16 * 8  # the first layers of both networks read 16 values and not 32
+    # The first layers of both networks read 16 values and not 32, and so does the head.
+    fewer = 2 * 16 * 8 + 2 * 16
     assert clf.n_trainable_parameters_ == own.n_trainable_parameters_ - fewer
 
 
@@ -193,7 +195,8 @@ def test_generated_prompts_do_change_the_logits(fitted3, colours):
     with torch.no_grad():
         prompts = network.prompts(batch)
         logits = network(batch).numpy()
-        zeroed = network.head(network.features_behind(torch.zeros_like(prompts), batch)).numpy()
+        features = network.features_behind(torch.zeros_like(prompts), batch)
+        zeroed = network.head(network.head.inputs(features, batch.embedding)).numpy()
     np.testing.assert_allclose(fitted3.generate_prompts(colours[0]), prompts.numpy(), **CLOSE)
     np.testing.assert_allclose(fitted3.decision_function(colours[0]), logits, **CLOSE)
     assert np.abs(logits - zeroed).max() > 1e-3

@@ -19,6 +19,13 @@ WORDS = [
 # Words for numbers: column letter and bin, as the estimator checks write them.
 NUMBERS = [f"{column}{i}" for column in "abcdefghijklmnopqrst" for i in range(16)]
 
+# The families that modules with claims of their own run through; test_families.py has them all.
+ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "electra", "deberta-v2", "modernbert")
+DECODERS = (
+    "gpt2", "llama", "qwen2", "qwen3", "gpt_neox", "codegen", "phi", "gemma", "opt",
+)  # fmt: skip
+BOTH = ("bart", "t5")  # an encoder and a decoder
+
 # What most configurations call their sizes.
 _COMMON = {
     "hidden_size": WIDTH,
@@ -122,7 +129,7 @@ OPTIONS = {
     "qwen2_moe": _MOE,
     "qwen3_moe": _MOE,
     "xglm": {"d_model": WIDTH, "num_layers": LAYERS, "attention_heads": 4, "ffn_dim": 64},
-    "bart": _BOTH,
+    "bart": _BOTH | {"scale_embedding": False},  # as its checkpoints; its relatives do scale
     "blenderbot": _BOTH,
     "blenderbot-small": _BOTH,
     "led": _BOTH | {

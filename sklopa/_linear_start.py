@@ -1,0 +1,88 @@
+"""A regularised linear model of features, from which a head starts to learn.
+
+How strongly to regularise depends on the task: too weak a penalty fits the training rows and
+leaves the prompt nothing to learn, too strong a one throws away what many classes need. So it is
+chosen on rows held out for that.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+# Inverse penalties of the logistic model, and penalties a row of the ridge model, on standardised
+# features; the middle ones serve where there are too few rows to choose by.
+_INVERSE_PENALTIES = (0.0004, 0.002, 0.01, 0.05, 0.25)
+_DEFAULT_INVERSE_PENALTY = 0.002
+_PENALTIES = (10.0, 1.0, 0.1, 0.01)
+_DEFAULT_PENALTY = 0.1
+_ENOUGH_ROWS = 50
+_HELD_OUT = 0.2
+
+Linear = tuple[np.ndarray, np.ndarray]
+
+
+def logistic_start(features: Tensor, target: Tensor, weight: Tensor) -> Linear:
+    """Coefficients (C or 1, D) and intercepts of a logistic regression on features (n, D)."""
+    few = len(target) < _ENOUGH_ROWS
+    options = (_DEFAULT_INVERSE_PENALTY,) if few else _INVERSE_PENALTIES
+    models = [LogisticRegression(C=c, max_iter=300) for c in options]
+    return _solve(models, features, target, weight, _log_loss)
+
+
+def ridge_start(features: Tensor, target: Tensor, weight: Tensor) -> Linear:
+    """Coefficients (K, D) and intercepts of a ridge regression on features (n, D)."""
+    few, total = len(target) < _ENOUGH_ROWS, float(weight.sum())
+    models = [Ridge(alpha=a * total) for a in ((_DEFAULT_PENALTY,) if few else _PENALTIES)]
+    return _solve(models, features, target, weight, _squared_error)
+
+
+def _solve(
+    models: Sequence[Any], features: Tensor, target: Tensor, weight: Tensor, loss: Callable
+) -> Linear:
+    """The best of `models`, fitted on standardised features and given for them as they are."""
+    X, y, weight = features.double().numpy(), target.numpy(), weight.double().numpy()
+    mean = np.average(X, axis=0, weights=weight)
+    scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+    scale[scale < 1e-12] = 1.0
+    X = (X - mean) / scale
+    with warnings.catch_warnings():  # a start need not have converged
+        warnings.simplefilter("ignore")
+        model = models[0] if len(models) == 1 else _best(models, X, y, weight, loss)
+        model.fit(X, y, sample_weight=weight)
+    coef = np.atleast_2d(model.coef_) / scale
+    return coef, np.atleast_1d(model.intercept_) - coef @ mean
+
+
+def _best(
+    models: Sequence[Any], X: np.ndarray, y: np.ndarray, weight: np.ndarray, loss: Callable
+) -> Any:
+    """The model that predicts held-out rows best, not fitted."""
+    train, test = train_test_split(np.arange(len(X)), test_size=_HELD_OUT, random_state=0)
+    if len(np.unique(y[train], axis=0)) < 2:
+        return models[len(models) // 2]
+    losses = []
+    for model in models:
+        tried = clone(model).fit(X[train], y[train], sample_weight=weight[train])
+        losses.append(np.average(loss(tried, X[test], y[test]), weights=weight[test]))
+    return models[int(np.argmin(losses))]
+
+
+def _log_loss(model: LogisticRegression, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Loss of each row; a class that the model has not seen counts as a rare one."""
+    p = np.full(len(y), 1e-4)
+    where = np.searchsorted(model.classes_, y).clip(max=len(model.classes_) - 1)
+    seen = model.classes_[where] == y
+    p[seen] = model.predict_proba(X)[seen, where[seen]]
+    return -np.log(p.clip(min=1e-12))
+
+
+def _squared_error(model: Ridge, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return ((model.predict(X).reshape(y.shape) - y) ** 2).reshape(len(y), -1).mean(axis=1)
