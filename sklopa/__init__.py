@@ -11,6 +11,7 @@ from sklopa._cache import CacheInfo, cache_clear, cache_info
 from sklopa._classifier import LoPAClassifier
 from sklopa._generator import LoPAGenerator
 from sklopa._image_classifier import LoPAImageClassifier
+from sklopa._opening import load
 from sklopa._regressor import LoPARegressor
 from sklopa._version import __version__
 
@@ -26,6 +27,7 @@ __all__ = [
     "cache_info",
     "datasets",
     "errors",
+    "load",
     "metrics",
     "serving",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,8 @@ COMMON_RULES = {
     "tol": real(0),
     "warm_start": BOOLEAN,
     "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
+    "checkpoint_dir": PATH | NONE,
+    "checkpoint_every": integer(1) | NONE,
     "random_state": RANDOM_STATE,
     "verbose": integer(0) | BOOLEAN,
 }
@@ -179,11 +183,92 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             return np.zeros((n_rows, 0, width), dtype=np.float32)
         return self._run(X, "prompts")
 
+    # ------------------------------------------------------------------ storing
+
+    def save(self, path: str | PathLike, include_backbone: bool = False) -> None:
+        """Write the fitted estimator as JSON and safetensors; `sklopa.load` reads it.
+
+        No pickle is in it, and reading it runs no code. Whatever interrupts the writing, the
+        old archive or the new one is there.
+
+        Parameters
+        ----------
+        path : str or Path
+            A folder, or a zip file if it ends in ``.zip``. An older archive there is replaced.
+        include_backbone : bool, default=False
+            Put the frozen model into the folder too, so that it loads with no network.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        InvalidInput
+            If a label or a parameter cannot be written without a pickle.
+        NotWritten
+            If the disk refuses.
+        """
+        from sklopa._archive import save
+
+        self._check_fitted()
+        if not PATH.accepts(path):
+            raise InvalidParameter(f"save: path must be {PATH.allowed}; got {path!r}")
+        save(self, Path(path), include_backbone)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        scores: dict[str, float] | None = None,
+    ) -> str:
+        """Write the fitted estimator into a hub repository, with a model card.
+
+        ``sklopa.load(repo_id)`` reads it. The frozen model is named there, and not uploaded.
+
+        Parameters
+        ----------
+        repo_id : str
+            "user/name". Made if it is not there.
+        private : bool, default=None
+            Whether a new repository is private; None is the account's own default.
+        token : str, default=None
+            Access token; None takes the one of ``hf auth login``. It is stored nowhere.
+        scores : dict, default=None
+            Test scores for the card, by name.
+
+        Returns
+        -------
+        str
+            Address of the repository.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        NotWritten
+            If the hub refuses.
+        """
+        from sklopa._hub import push
+
+        self._check_fitted()
+        return push(self, repo_id, private=private, token=token, scores=scores)
+
     # ------------------------------------------------------------------ pickling and tags
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in _LIVE}
+        state = {name: value for name, value in state.items() if name not in _LIVE}
+        if "_design" in state:  # as values, so that readers have fewer classes to trust
+            state["_design"] = state["_design"].as_dict()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_design" in state:
+            from sklopa._building import Design
+
+            self._design = Design.from_dict(state["_design"])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,6 +54,17 @@ class Design:
     pairs: bool = False
     generates: bool = False
     reserved: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, those of the template in a dictionary of their own."""
+        template = None if self.template is None else dict(vars(self.template))
+        return vars(self) | {"template": template}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Design:
+        """The design that `as_dict` gave the values of."""
+        template = values["template"]
+        return cls(**values | {"template": None if template is None else Template(**template)})
 
     @property
     def is_probe(self) -> bool:

@@ -84,6 +84,11 @@ class LoPAClassifier(ClassifyingLoPA):
         Whether `fit` goes on from the present state instead of starting anew.
     memory : str, Path or joblib.Memory, default=None
         Folder that keeps instance embeddings, for later processes and for workers of a search.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a long fit, written each epoch. The same fit started again, after
+        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+    checkpoint_every : int, default=None
+        Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
         What to do with missing texts: refuse them, or read them as empty ones.
     random_state : int, RandomState or None, default=None
@@ -170,6 +175,8 @@ class LoPAClassifier(ClassifyingLoPA):
         class_weight: dict | str | None = None,
         warm_start: bool = False,
         memory: str | PathLike | Memory | None = None,
+        checkpoint_dir: str | PathLike | None = None,
+        checkpoint_every: int | None = None,
         nulls: str = "error",
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -198,6 +205,8 @@ class LoPAClassifier(ClassifyingLoPA):
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.memory = memory
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
         self.nulls = nulls
         self.random_state = random_state
         self.verbose = verbose

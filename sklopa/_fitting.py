@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,17 +66,23 @@ class TrainedLoPA(BaseLoPA):
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         check_lengths(len(inputs), y=y)
         targets, weights = self._check_targets(inputs, y, sample_weight, known=goes_on)
-        start_seed, batch_seed, split_seed = self._seeds()
-        if not goes_on:
-            self._start(targets, start_seed)
-        rows = self._learnable(inputs, targets)
-        self.n_truncated_ = self._truncation[0]
-        rows, weights, watched = self._hold_out(rows, weights, targets, X_val, y_val, split_seed)
-        self._warn_truncated()
-        rows = weighted(rows, weights)
-        if self.n_iter_ == 0:
-            self._start_head(rows, float(weights.sum()))
-        self._train(rows, validation=watched, batch_seed=batch_seed, data=(X, y))
+        data = (_digests(inputs.rows), targets, weights, *self._as_plain(X_val, y_val))
+        with self._open_checkpoint(data) as checkpoint:
+            seeds = self._seeds() if checkpoint is None else checkpoint.draw_seeds(self._seeds())
+            start_seed, batch_seed, split_seed = seeds
+            if goes_on:
+                self._network = None  # made again, as in an estimator that was stored meanwhile
+            else:
+                self._start(targets, start_seed)
+            rows = self._learnable(inputs, targets)
+            self.n_truncated_ = self._truncation[0]
+            held_out = self._hold_out(rows, weights, targets, X_val, y_val, split_seed)
+            rows, weights, watched = held_out
+            self._warn_truncated()
+            rows = weighted(rows, weights)
+            if self.n_iter_ == 0:
+                self._start_head(rows, float(weights.sum()))
+            self._train(rows, watched, batch_seed, data=(X, y), checkpoint=checkpoint)
         return self
 
     def _start_head(self, rows: Any, total_weight: float) -> None:
@@ -85,6 +93,28 @@ class TrainedLoPA(BaseLoPA):
     def _seeds(self) -> np.ndarray:
         """Seeds of the network's start, of the batches, and of the validation split."""
         return check_random_state(self.random_state).randint(np.iinfo(np.int32).max, size=3)
+
+    def _as_plain(self, X_val: Any, y_val: Any) -> tuple:
+        """Rows to watch in a form that is equal for equal data."""
+        rows = None if X_val is None else self._check_inputs(X_val, reset=False).rows
+        return _digests(rows), getattr(y_val, "tolist", lambda: y_val)()
+
+    def _open_checkpoint(self, data: tuple) -> AbstractContextManager:
+        """What keeps the state of this fit on disk; None where nobody asked for it."""
+        if self.checkpoint_dir is None:
+            return nullcontext()
+        from sklopa._checkpoint import identify, open_checkpoint
+
+        return open_checkpoint(
+            Path(self.checkpoint_dir), self.checkpoint_every, identify(self, data)
+        )
+
+    def _model_contents(self) -> list[dict[str, str]]:
+        """Hashes of the frozen models that a fit reads."""
+        from sklopa._loading import load
+
+        models = [self.model] if self.encoder is None else [self.model, self.encoder]
+        return [load(as_backbone(model)).content for model in models]
 
     def _design_network(self, n_outputs: int, **words: Any) -> Any:
         from sklopa._building import Design
@@ -198,7 +228,9 @@ class TrainedLoPA(BaseLoPA):
                 "more rows, X_val, or early_stopping=False."
             ) from error
 
-    def _train(self, rows: Any, *, validation: Any, batch_seed: int, data: tuple) -> None:
+    def _train(
+        self, rows: Any, validation: Any, batch_seed: int, *, data: tuple, checkpoint: Any
+    ) -> None:
         """Run the loop, then keep what it found, whatever ended it."""
         from sklopa._training import Trainer
 
@@ -217,6 +249,7 @@ class TrainedLoPA(BaseLoPA):
                 stop_early=self.early_stopping,
                 on_batch=progress.batch,
                 on_epoch=progress.epoch,
+                checkpoint=checkpoint,
             )
         finally:
             progress.close()
@@ -286,6 +319,11 @@ class TrainedLoPA(BaseLoPA):
     def _fitted_state(self) -> dict[str, Any]:
         """Attributes of the estimator as fitted at this moment, for callbacks."""
         return {"_weights": self._network_arrays(), "_design": self._design}
+
+
+def _digests(rows: Any) -> list | None:
+    """What stands for rows: texts themselves, and digests of images."""
+    return None if rows is None else [getattr(row, "digest", row) for row in rows]
 
 
 def weighted(rows: Any, weights: np.ndarray) -> Any:

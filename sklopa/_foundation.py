@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Frozen:
@@ -52,6 +53,19 @@ class Frozen:
     def _not_in_steps(self) -> dict[int, nn.Module]:
         """Parts that training steps do not run, by identity, and what stands in for them."""
         return {}
+
+    @cached_property
+    def content(self) -> dict[str, str]:
+        """SHA-256 of the weights as they are held, of their shapes, and of the vocabulary."""
+        weights, shapes = hashlib.sha256(), hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if isinstance(value, Tensor):
+                shapes.update(f"{name} {tuple(value.shape)} ".encode())
+                weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        words = getattr(getattr(self, "tokenizer", None), "get_vocab", dict)()
+        vocabulary = hashlib.sha256(repr(sorted(words.items())).encode())
+        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
+        return {name: digest.hexdigest() for name, digest in digests.items()}
 
     @property
     def device(self) -> torch.device:

@@ -69,6 +69,11 @@ class LoPAImageClassifier(ClassifyingLoPA):
         Whether `fit` goes on from the present state instead of starting anew.
     memory : str, Path or joblib.Memory, default=None
         Folder that keeps instance embeddings, for later processes and for workers of a search.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a long fit, written each epoch. The same fit started again, after
+        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+    checkpoint_every : int, default=None
+        Write that state after so many steps too, and not only after each epoch.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0
@@ -149,6 +154,8 @@ class LoPAImageClassifier(ClassifyingLoPA):
         class_weight: dict | str | None = None,
         warm_start: bool = False,
         memory: str | PathLike | Memory | None = None,
+        checkpoint_dir: str | PathLike | None = None,
+        checkpoint_every: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -172,6 +179,8 @@ class LoPAImageClassifier(ClassifyingLoPA):
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.memory = memory
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
         self.random_state = random_state
         self.verbose = verbose
 

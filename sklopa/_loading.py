@@ -45,6 +45,16 @@ def load(backbone: Backbone) -> Frozen:
     return _registry.get_or_load(backbone, lambda: _load(backbone))
 
 
+def write_model(backbone: Backbone, folder: Path) -> None:
+    """Put a model and its tokenizer or image processor into a folder that `load` reads."""
+    frozen = load(backbone)
+    with _quiet_transformers():
+        frozen.model.save_pretrained(folder)
+        getattr(frozen, "tokenizer" if frozen.reads == "texts" else "processor").save_pretrained(
+            folder
+        )
+
+
 def _load(backbone: Backbone) -> Frozen:
     if hasattr(backbone, "objects"):
         model, tokenizer = backbone.objects

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,17 @@ class History:
     diverged: bool = False
 
 
+@dataclass
+class Course:
+    """Where a training stands: batches done in an epoch, the sum of their losses, the order."""
+
+    epoch: int = 1
+    done: int = 0
+    total: float = 0.0
+    order: Tensor | None = None
+    is_over: bool = False
+
+
 class Trainer:
     """AdamW on the network's own parameters, with warm-up, decay and gradient clipping.
 
@@ -90,6 +102,7 @@ class Trainer:
         stop_early: bool = False,
         on_batch: Callable[[int, float], None] = lambda n_rows, loss: None,
         on_epoch: Callable[[dict], bool] = lambda record: False,
+        checkpoint: Any = None,
     ) -> History:
         """Train for up to `plan.max_iter` epochs.
 
@@ -101,28 +114,41 @@ class Trainer:
             Stop on that score and restore the best state; else stop on the training loss.
         on_batch, on_epoch : callables
             Told of progress; `on_epoch` may return True to stop.
+        checkpoint : Checkpoint, optional
+            Has the state to go on from, and is given those on the way.
         """
-        history = History()
+        history, course = History(), Course()
         if self.optimizer is None:  # a verbaliser without a prompt
             return history
         watch = _Plateau(self.plan.n_iter_no_change, self.plan.tol)
         n_batches = -(-len(rows) // self.plan.batch_size)
         schedule = self._schedule(self.plan.max_iter * n_batches)
+        parts = (course, history, watch, schedule)
+        if checkpoint is not None:
+            self._set_state(checkpoint.state, *parts)
+
+        def after_batch(n_rows: int, loss: float) -> None:
+            on_batch(n_rows, loss)
+            within = course.done < n_batches  # at its end, an epoch is written as a whole
+            if checkpoint is not None and within and checkpoint.is_due(schedule.last_epoch):
+                checkpoint.write(self._get_state(*parts))
+
         try:
-            for epoch in range(1, self.plan.max_iter + 1):
+            while course.epoch <= self.plan.max_iter and not course.is_over:
                 started = time.perf_counter()
-                loss = self.epoch(rows, schedule=schedule, on_batch=on_batch)
+                loss = self.epoch(rows, schedule=schedule, course=course, on_batch=after_batch)
                 if not np.isfinite(loss):
                     history.diverged = True
                     break
-                record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}
-                if validate is not None:
-                    record["validation_score"] = validate()
+                record = {"epoch": course.epoch, "loss": loss}
+                record["seconds"] = time.perf_counter() - started
+                record |= {} if validate is None else {"validation_score": validate()}
                 history.epochs.append(record)
                 self._keep(history, record, stop_early)
                 stop = watch.is_over(record["validation_score"] if stop_early else -loss)
-                if on_epoch(record) or stop:
-                    break
+                course.epoch, course.is_over = course.epoch + 1, on_epoch(record) or stop
+                if checkpoint is not None:
+                    checkpoint.write(self._get_state(*parts))
         except KeyboardInterrupt:
             history.interrupted = True
         if history.best is not None and (stop_early or history.diverged or history.interrupted):
@@ -130,21 +156,65 @@ class Trainer:
         return history
 
     def epoch(
-        self, rows: Rows, *, schedule=None, on_batch: Callable = lambda n_rows, loss: None
+        self,
+        rows: Rows,
+        *,
+        schedule=None,
+        course: Course | None = None,
+        on_batch: Callable = lambda n_rows, loss: None,
     ) -> float:
         """One pass over the rows; the mean loss of a row, NaN as soon as it is not finite."""
+        course = course or Course()
         self.network.train()
-        total = 0.0
-        for indices in training_batches(rows.lengths, self.plan.batch_size, self.generator):
+        course.order = self.generator.get_state()
+        batches = training_batches(rows.lengths, self.plan.batch_size, self.generator)
+        for indices in batches[course.done :]:
             loss = self._step(rows, indices)
             if not np.isfinite(loss):
                 return float("nan")
             if schedule is not None:
                 schedule.step()
-            total += loss * len(indices)
+            course.done, course.total = course.done + 1, course.total + loss * len(indices)
             on_batch(len(indices), loss)
         self.network.eval()
-        return total / len(rows)
+        mean = course.total / len(rows)
+        course.done, course.total, course.order = 0, 0.0, None
+        return mean
+
+    # ------------------------------------------------------------------ to stop and go on
+
+    def _get_state(self, course: Course, history: History, watch: _Plateau, schedule: Any) -> dict:
+        """All that the rest of the training depends on, in plain values and tensors."""
+        order = self.generator.get_state() if course.order is None else course.order
+        return {
+            "network": snapshot(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "generators": [g.get_state() for g in self._dropout_generators()],
+            "course": vars(course) | {"order": order},
+            "history": vars(history),
+            "watch": vars(watch),
+            "rows_at_once": self._rows_at_once,
+        }
+
+    def _set_state(
+        self, state: dict | None, course: Course, history: History, watch: _Plateau, schedule: Any
+    ) -> None:
+        if state is None:  # nothing was kept yet
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        for generator, value in zip(self._dropout_generators(), state["generators"], strict=True):
+            generator.set_state(value)
+        self.generator.set_state(state["course"]["order"])
+        self._rows_at_once = state["rows_at_once"]
+        for part, name in ((course, "course"), (history, "history"), (watch, "watch")):
+            vars(part).update(state[name])
+
+    def _dropout_generators(self) -> list[torch.Generator]:
+        parts = (vars(module).get("generator") for module in self.network.modules())
+        return [part for part in parts if part is not None]
 
     def _step(self, rows: Rows, indices: np.ndarray) -> float:
         """One update. Pieces of a batch that does not fit add up to the same gradient."""

@@ -67,6 +67,26 @@ class SandboxUnavailable(SklopaError, OSError):
     """The platform cannot confine generated code as promised."""
 
 
+class ArchiveNotFound(SklopaError, OSError):
+    """There is no saved estimator at a path or on the hub, or it cannot be read there."""
+
+
+class InvalidArchive(SklopaError, ValueError):
+    """A saved estimator is damaged, hostile, or made for something else than is here."""
+
+
+class NotWritten(SklopaError, OSError):
+    """Something could not be written to disk; what was there before is unchanged."""
+
+
+class CheckpointMismatch(SklopaError, ValueError):
+    """A checkpoint folder belongs to a fit with other data or parameters, or is in use."""
+
+
+class ArchiveWarning(UserWarning):
+    """A saved estimator was written with other versions than those that read it."""
+
+
 class TruncationWarning(UserWarning):
     """Some texts were longer than the token limit and lost their end."""
 

@@ -9,6 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import silence
 import tiny
 from helpers import COLOURS
 
@@ -16,6 +17,11 @@ from sklopa import LoPAClassifier
 
 # Tiny models gain nothing from a second thread, and lose much when both cores are busy.
 torch.set_num_threads(1)
+silence.install()
+
+
+def pytest_runtest_setup(item):
+    silence.allow_loopback(item.get_closest_marker("server") is not None)
 
 
 @pytest.fixture(scope="session")

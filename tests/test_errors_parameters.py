@@ -28,6 +28,8 @@ BAD_PARAMETERS = [
     ("gate", ["add"], "'sigmoid', 'add', 'max', 'concat', 'instance'"),
     ("depth", "both", "'shallow', 'deep'"),
     ("memory", 3, "a path or a joblib.Memory or None"),
+    ("checkpoint_dir", 3, "a path or None"),
+    ("checkpoint_every", 0, "an integer >= 1 or None"),
     ("bottleneck", 0, "an integer >= 1"),
     ("dropout", 1.0, "a number in [0, 1)"),
     ("dropout", -0.1, "a number in [0, 1)"),

@@ -159,7 +159,7 @@ def test_early_stopping_restores_the_best_state(monkeypatch, make_classifier, re
 def make_restored(clf, state):
     """What `clf` would be with its live network gone and `state` as its weights."""
     other = clone(clf)
-    other.__dict__.update(clf.__getstate__())
+    other.__setstate__(clf.__getstate__())
     other._weights = {name: value.numpy() for name, value in state.items()}
     return other
 

@@ -16,11 +16,11 @@ LEVELS = [
     {"_version", "errors"},
     {"_vision_families"},
     {"_registry", "_families", "_parameters", "_targets", "_progress",
-     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_sandbox_filter",
+     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_archive_files",
+     "_sandbox_filter",
      "_sandbox_watch", "_metric_rows", "_pass_at_k", "_linear_start", "datasets"},
-    {"_backbone", "_cache", "_foundation", "_pooling", "_prompt", "_batching", "_memory",
-     "_rows", "_objectives",
-     "_sandbox_child", "_sandbox"},
+    {"_archive_reading", "_backbone", "_cache", "_foundation", "_pooling", "_prompt", "_batching",
+     "_memory", "_rows", "_objectives", "_sandbox_child", "_sandbox"},
     {"_tokens", "_texts", "_pixels", "_code_metrics"},
     {"_frozen", "metrics"},
     {"_vision"},
@@ -29,22 +29,25 @@ LEVELS = [
     {"_network", "_training"},
     {"_language", "_shared_batches"},
     {"_building"},
-    {"_preparing", "_inference"},
+    {"_preparing", "_inference", "_plain"},
+    {"_archive", "_checkpoint"},
+    {"_hub", "_restoring"},
     {"_base", "_prompt_embeds"},
     {"_fitting"},
     {"_headed"},
     {"_classifying", "_regressor", "_generator", "_multi_task", "_server_answers"},
     {"_classifier", "_image_classifier", "_prompt_client"},
-    {"serving"},
+    {"_opening", "serving"},
     {"__init__"},
 ]  # fmt: skip
 LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     "__init__", "_base", "_fitting", "_headed", "_classifying", "_classifier", "_generator",
-    "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets", "_progress",
-    "_cache", "_disk", "_demo", "_families", "_vision_families", "_images", "_image_classifier",
-    "datasets", "errors", "serving", "_prompt_client", "_multi_task", "_http",
+    "_opening", "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets",
+    "_progress", "_cache", "_disk", "_demo", "_families", "_vision_families", "_images",
+    "_image_classifier", "datasets", "errors", "serving",
+    "_prompt_client", "_multi_task", "_http",
 }  # fmt: skip
 
 
