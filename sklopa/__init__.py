@@ -5,7 +5,7 @@
 LoPAClassifier(rank=2)
 """
 
-from sklopa import datasets, errors, metrics
+from sklopa import datasets, errors, metrics, serving
 from sklopa._backbone import Backbone
 from sklopa._cache import CacheInfo, cache_clear, cache_info
 from sklopa._classifier import LoPAClassifier
@@ -29,4 +29,5 @@ __all__ = [
     "errors",
     "load",
     "metrics",
+    "serving",
 ]

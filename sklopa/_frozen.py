@@ -132,8 +132,12 @@ class FrozenModel(Frozen):
 
     def states_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> Tensor:
         """Last states (B, T, D) of texts, in float32, without those of the prompt."""
-        inputs = prepend(prompt, self.embed(tokens.ids), tokens)
+        inputs = self.inputs_behind(prompt, tokens)
         return self.states(inputs)[:, inputs.prompt_length :]
+
+    def inputs_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> PromptedBatch:
+        """What the model reads: prompts in front of the embedded tokens."""
+        return prepend(prompt, self.embed(tokens.ids), tokens)
 
     def pool(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """One vector (B, D) for each text, from states (B, T, D)."""

@@ -348,7 +348,7 @@ class LoPAGenerator(TrainedLoPA):
         return float(run_rows(self._network, rows, self._network, self.batch_size).mean())
 
     def _generate(self, X: Any, do_sample: bool, n_samples: int) -> np.ndarray:
-        from sklopa._decoding import Decoding, decode
+        from sklopa._decoding import decode
         from sklopa._device import seeded_generator
         from sklopa._inference import generate_rows
         from sklopa._tokens import warn_truncated
@@ -357,15 +357,7 @@ class LoPAGenerator(TrainedLoPA):
         rows, truncation = self._prepare(self._check_inputs(X, reset=False))
         warn_truncated(*truncation)
         network = self._live_network()
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        options = Decoding(
-            max_new_tokens=self.max_new_tokens,
-            num_beams=1 if do_sample else self.num_beams,
-            do_sample=do_sample,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            stop=tuple(stop),
-        )
+        options = self._decoding(do_sample)
         generator = seeded_generator(int(self._seeds()[0]))
 
         def run(batch: Any) -> list[list[str]]:
@@ -375,3 +367,16 @@ class LoPAGenerator(TrainedLoPA):
         out = np.empty((len(texts), n_samples), dtype=object)
         out[:] = texts
         return out
+
+    def _decoding(self, do_sample: bool) -> Any:
+        from sklopa._decoding import Decoding
+
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Decoding(
+            max_new_tokens=self.max_new_tokens,
+            num_beams=1 if do_sample else self.num_beams,
+            do_sample=do_sample,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=tuple(stop),
+        )

@@ -12,7 +12,7 @@ from torch import Tensor
 from sklopa._batch import Batch, PromptedBatch, TokenBatch, Tokens
 from sklopa._decoding import end_ids, start_id
 from sklopa._deep import deep_rows
-from sklopa._frozen import FrozenModel, prepend
+from sklopa._frozen import FrozenModel
 from sklopa._network import LoPANetwork
 from sklopa._rows import Rows
 from sklopa._tokens import Template, warn_truncated
@@ -30,10 +30,6 @@ class LanguageNetwork(LoPANetwork):
         log_p = log_p.gather(-1, batch.tokens.target.unsqueeze(-1)).squeeze(-1)  # (B, K)
         mask = batch.tokens.target_mask
         return (log_p * mask).sum(dim=1) / mask.sum(dim=1)
-
-    def inputs(self, batch: Batch) -> PromptedBatch:
-        """Prompts in front of the embedded tokens."""
-        return prepend(self.prompts(batch), self.frozen.embed(batch.tokens.ids), batch.tokens)
 
 
 def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch) -> Tensor:

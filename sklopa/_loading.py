@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -67,6 +68,62 @@ def _load(backbone: Backbone) -> Frozen:
         return _read(backbone, _where(backbone))
 
 
+class Shell(NamedTuple):
+    """What there is of a model besides its weights.
+
+    Attributes
+    ----------
+    model : transformers PreTrainedModel, every weight on the meta device, where it takes no memory
+    tokenizer : transformers tokenizer
+    find : callable, file name -> path of that file of the checkpoint, or None if it has none
+    gguf_file : str or None, the file that holds everything, where there is one
+    """
+
+    model: Any
+    tokenizer: Any
+    find: Callable[[str], str | None]
+    gguf_file: str | None
+
+
+def load_shell(backbone: Backbone) -> Shell:
+    """The model of a description without its weights.
+
+    Raises
+    ------
+    BackboneNotFound, UnsupportedBackbone
+        As `load`.
+    """
+    import transformers
+
+    where = _where(backbone)
+    with _quiet_transformers(), _failures_named(backbone):
+        config = transformers.AutoConfig.from_pretrained(**where)
+        auto_class = _auto_class(config, family_of(config, backbone.model))
+        with torch.device("meta"):
+            model = getattr(transformers, auto_class).from_config(config)
+        if model.can_generate():  # the checkpoint's own end tokens
+            with contextlib.suppress(OSError):
+                model.generation_config = transformers.GenerationConfig.from_pretrained(
+                    where["pretrained_model_name_or_path"],
+                    revision=where["revision"],
+                    local_files_only=where["local_files_only"],
+                )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+    return Shell(model.eval(), tokenizer, partial(_find, where), where.get("gguf_file"))
+
+
+def _find(where: dict[str, Any], file_name: str) -> str | None:
+    from transformers.utils import cached_file
+
+    return cached_file(
+        where["pretrained_model_name_or_path"],
+        file_name,
+        revision=where["revision"],
+        local_files_only=where["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+    )
+
+
 def _where(backbone: Backbone) -> dict[str, Any]:
     """Arguments for `from_pretrained` that say where the files are."""
     where = {
@@ -98,7 +155,7 @@ def _is_cached(backbone: Backbone) -> bool:
 def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
     import transformers
 
-    try:
+    with _failures_named(backbone):
         config = transformers.AutoConfig.from_pretrained(**where)
         known = {
             "key": backbone,
@@ -113,10 +170,6 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         model, has_head = _read_weights(backbone, config, family, where)
         return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
-    except Exception as error:  # damaged files end in errors of many kinds
-        if isinstance(error, SklopaError) or is_out_of_memory(error):
-            raise
-        raise BackboneNotFound(_not_found_text(backbone, error)) from error
 
 
 def _read_processor(backbone: Backbone, where: dict[str, Any]) -> Any:
@@ -146,6 +199,17 @@ def _read_tower(
         setattr(config, name, value)
     model = transformers.AutoModel.from_pretrained(**where, **_options(backbone), config=config)
     return _placed(model, backbone)
+
+
+@contextlib.contextmanager
+def _failures_named(backbone: Backbone) -> Iterator[None]:
+    """What goes wrong while files are read, as our own error."""
+    try:
+        yield
+    except Exception as error:  # damaged files end in errors of many kinds
+        if isinstance(error, SklopaError) or is_out_of_memory(error):
+            raise
+        raise BackboneNotFound(_not_found_text(backbone, error)) from error
 
 
 def _fingerprint(backbone: Backbone, where: dict[str, Any], config: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sklopa._batch import Batch
+from sklopa._batch import Batch, PromptedBatch
 from sklopa._foundation import Frozen
 from sklopa._heads import LinearHead, VerbalizerHead
 from sklopa._instance import TrainedEncoder
@@ -66,6 +66,10 @@ class LoPANetwork(nn.Module):
         """Features (B, D) behind prompts of the caller's choice."""
         states = self.frozen.states_behind(prompt, batch.tokens)  # (B, T, D)
         return self.head.features(states, batch.tokens)
+
+    def inputs(self, batch: Batch) -> PromptedBatch:
+        """What a frozen model of texts reads: prompts in front of the embedded tokens."""
+        return self.frozen.inputs_behind(self.prompts(batch), batch.tokens)
 
     def prompts(self, batch: Batch) -> Tensor | None:
         """Soft prompts (B, P, D), or (B, L, P, D) if deep; None where there is no prompt."""

@@ -196,8 +196,7 @@ class LoPARegressor(RegressorMixin, HeadedLoPA):
         -------
         ndarray of shape (n,), or (n, K) where y had several columns, float64
         """
-        values = self._run(X, "outputs") * self._target_scale + self._target_mean
-        return values[:, 0] if self.n_outputs_ == 1 else values
+        return self._decide(self._run(X, "outputs"))
 
     # ------------------------------------------------------------------ steps, in calling order
 
@@ -237,6 +236,10 @@ class LoPARegressor(RegressorMixin, HeadedLoPA):
 
         outputs = run_rows(self._network, rows, self._network, self.batch_size)
         return float(r2_score(rows.target.numpy(), outputs))
+
+    def _decide(self, outputs: np.ndarray) -> np.ndarray:
+        values = outputs * self._target_scale + self._target_mean
+        return values[:, 0] if self.n_outputs_ == 1 else values
 
     # ------------------------------------------------------------------ what scikit-learn asks
 

@@ -47,6 +47,14 @@ class OutOfMemory(SklopaError, MemoryError):
     """Not even one row fits in memory."""
 
 
+class ServerUnreachable(SklopaError, ConnectionError):
+    """No server answers, however often it was asked."""
+
+
+class ServerRefused(SklopaError, ValueError):
+    """The server answers, and cannot or will not do what it was asked."""
+
+
 class MissingDependency(SklopaError, ImportError):
     """A feature needs an optional package that is not installed."""
 
@@ -85,3 +93,7 @@ class TruncationWarning(UserWarning):
 
 class BatchSizeWarning(UserWarning):
     """A batch did not fit in memory and was halved."""
+
+
+class WholeModelWarning(UserWarning):
+    """A client was to need little of the frozen model, and needs all of it."""

@@ -1,0 +1,251 @@
+"""One frozen model for many tasks: through a vLLM server, and in one process.
+
+    python benchmarks/serve.py tasks
+    python benchmarks/serve.py save-default --model DIR
+    python benchmarks/serve.py server --model DIR --vllm-python PYTHON --eager --lora 4
+
+"tasks" compares `MultiTaskPredictor` with one estimator after the other and shows the bytes that
+a task stores. "server" starts vLLM from an environment of its own and compares LoPA prompts with
+plain text of the same number of tokens, and with LoRA adapters on the server. DIR holds a causal
+language model as `save_pretrained` leaves it; "save-default" writes the default one there.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+import httpx
+import numpy as np
+from harness import machine, print_header, print_row
+
+from sklopa import LoPAClassifier, LoPAGenerator
+from sklopa.serving import MultiTaskPredictor, PromptClient
+
+WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
+FILL = " the"  # one token in most vocabularies
+
+
+def make_texts(n, longest=30):
+    """Texts of different length."""
+    random = np.random.RandomState(0)
+    return [" ".join(random.choice(WORDS, random.randint(5, longest))) for _ in range(n)]
+
+
+def save_default(folder):
+    """SmolLM2 in float32, from whatever form it is installed in."""
+    import transformers
+
+    from sklopa import Backbone
+
+    model = LoPAGenerator(Backbone(LoPAGenerator().model, dtype="float32"), prompt_length=0)
+    frozen = model.fit(["a"], ["b"])._live_network().frozen
+    config = deepcopy(frozen.config)
+    config.__dict__.pop("quantization_config", None)
+    plain = transformers.AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(frozen.model.state_dict())
+    plain.save_pretrained(folder)
+    frozen.tokenizer.save_pretrained(folder)
+
+
+# ---------------------------------------------------------------------- in one process
+
+
+def benchmark_tasks(options):
+    """Rows a second of shared batches against one estimator after the other."""
+    texts = make_texts(options.rows)
+    labels = [text.split()[0] > "l" for text in texts]
+    made = []
+    for seed in range(max(options.tasks)):
+        clf = LoPAClassifier(options.model, max_iter=1, random_state=seed)
+        made.append(clf.fit(texts[:16], labels[:16]))
+    size = len(pickle.dumps(made[0]))
+    print(f"{options.rows} rows of equal shares; {machine()}\n")
+    print(f"A task stores {size / 2**20:.2f} MiB ({made[0].n_trainable_parameters_:,} values)\n")
+    print_header("tasks", "rows a call", "one after the other", "shared batches", "ratio")
+    made[0].predict(texts)  # tokens and instance embeddings are known from here on
+    for n_tasks in options.tasks:
+        for rows in options.calls:
+            alone, shared = _both_ways(made[:n_tasks], texts, rows, options.repeats)
+            ratio = f"{shared / alone:.2f}"
+            print_row(str(n_tasks), str(rows), f"{alone:.1f}", f"{shared:.1f}", ratio)
+
+
+def _both_ways(estimators, texts, rows, repeats):
+    """Rows a second with calls of `rows` rows: each estimator alone, and all together."""
+    named = {str(i): estimator for i, estimator in enumerate(estimators)}
+    names = np.array([str(i % len(named)) for i in range(len(texts))])
+    together, texts = MultiTaskPredictor(named), np.array(texts, dtype=object)
+    seconds = {"alone": [], "shared": []}
+    for _ in range(repeats):
+        for kind, took in seconds.items():
+            started = time.perf_counter()
+            for i in range(0, len(texts), rows):
+                some, of = texts[i : i + rows], names[i : i + rows]
+                if kind == "shared":
+                    together.predict(of, some)
+                else:
+                    for name in np.unique(of):
+                        named[name].predict(some[of == name])
+            took.append(time.perf_counter() - started)
+    return [len(texts) / np.median(took) for took in seconds.values()]
+
+
+# ---------------------------------------------------------------------- through a server
+
+
+@contextmanager
+def vllm(python, model, *options):
+    """A vLLM server of `model`, as its address; always ended."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", model,
+        "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port),
+        "--max-model-len", "512", "--enable-prompt-embeds", *options,
+    ]  # fmt: skip
+    environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
+    environment.pop("PYTHONPATH", None)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(url, process, log)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(url, process, log):
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            httpx.get(f"{url}/health", timeout=2).raise_for_status()
+            return
+        except httpx.HTTPError:
+            time.sleep(1)
+    log.seek(0)
+    raise SystemExit(f"vLLM did not start:\n{log.read()[-3000:].decode()}")
+
+
+async def _send(url, bodies, at_once):
+    """Seconds until all bodies are answered, and the tokens that came."""
+    queue, tokens = iter(bodies), []
+    headers = {"Content-Type": "application/json"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600) as client:
+
+        async def work():
+            for body in queue:
+                answer = await client.post("/v1/completions", content=body)
+                if answer.is_error:
+                    raise SystemExit(f"{url} refused a request: {answer.text}")
+                tokens.append(answer.json()["usage"]["completion_tokens"])
+
+        started = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(at_once)))
+    return time.perf_counter() - started, sum(tokens)
+
+
+def benchmark_server(options):
+    """Generated tokens a second: LoPA prompts, plain text of equal length, LoRA adapters."""
+    texts = make_texts(options.rows)
+    model = LoPAGenerator(
+        options.model, rank=options.rank, encoder="sentence-transformers/all-MiniLM-L6-v2",
+        max_iter=1, random_state=0,
+    )  # fmt: skip
+    model.fit(texts[:8], [text.split()[0] for text in texts[:8]])
+    written = PromptClient(model, "http://localhost").to_prompt_embeds(texts)
+    made = [json.dumps(_body(options, one.body)).encode() for one in written]
+    lengths = [len(one.tensor) for one in written]
+    print(f"{options.rows} rows, {options.new_tokens} new tokens, {options.at_once} at once;")
+    print(machine())
+    kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
+    print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
+    print(f"A task stores {stored:.2f} MiB\n")
+    ids = model._live_network().frozen.tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
+    plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
+    runs = {"plain text of equal length": plain, "LoPA prompts": made}
+    with tempfile.TemporaryDirectory() as folder:
+        extra = ["--enforce-eager"] if options.eager else []
+        if options.lora:
+            runs |= _lora_runs(options, Path(folder), lengths, ids)
+            named = [f"task{i}={folder}/task{i}" for i in range(options.lora)]
+            extra += ["--enable-lora", "--max-loras", str(options.lora), "--lora-modules", *named]
+        with vllm(options.vllm_python, options.model, "--dtype", options.dtype, *extra) as url:
+            _table(url, runs, options)
+
+
+def _table(url, runs, options):
+    speeds = {name: [] for name in runs}
+    for _ in range(options.repeats + 1):
+        for name, bodies in runs.items():
+            took, tokens = asyncio.run(_send(url, bodies, options.at_once))
+            speeds[name].append(tokens / took)
+    print_header("requests", "tokens a second", "ratio")
+    middle = {name: np.median(found[1:]) for name, found in speeds.items()}  # the first warms up
+    for name, speed in middle.items():
+        print_row(name, f"{speed:.1f}", f"{speed / middle['plain text of equal length']:.3f}")
+
+
+def _body(options, prompt):
+    """A request for exactly as many tokens as all others ask for."""
+    fixed = {"model": "base", "max_tokens": options.new_tokens, "temperature": 0.0}
+    fresh = {"cache_salt": os.urandom(16).hex()}  # no request profits from an earlier one
+    return prompt | fixed | fresh | {"ignore_eos": True, "stop": [], "stop_token_ids": []}
+
+
+def _lora_runs(options, folder, lengths, ids):
+    """Random LoRA adapters of rank 8, and requests that go round among them."""
+    import peft
+    import transformers
+
+    for i in range(options.lora):
+        base = transformers.AutoModelForCausalLM.from_pretrained(options.model)
+        config = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        peft.get_peft_model(base, config).save_pretrained(folder / f"task{i}")
+    bodies = [_body(options, {"prompt": ids * n}) for n in lengths]
+    names = [{"model": f"task{i % options.lora}"} for i in range(len(bodies))]
+    made = [json.dumps(body | name).encode() for body, name in zip(bodies, names, strict=True)]
+    return {f"{options.lora} LoRA adapters": made}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["tasks", "server", "save-default"])
+    parser.add_argument("--model", help="folder or hub id", default=LoPAClassifier().model)
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--calls", type=int, nargs="+", default=[32, 256], help="rows in a call")
+    parser.add_argument("--vllm-python", help="Python of an environment with vLLM")
+    parser.add_argument("--dtype", default="float32", help="of the server")
+    parser.add_argument("--eager", action="store_true", help="pass --enforce-eager to vLLM")
+    parser.add_argument("--lora", type=int, default=0, help="adapters to compare with")
+    parser.add_argument("--rank", type=int, default=4)
+    parser.add_argument("--new-tokens", type=int, default=32)
+    parser.add_argument("--at-once", type=int, default=32, help="requests on their way")
+    options = parser.parse_args()
+    work = {"tasks": benchmark_tasks, "server": benchmark_server}
+    save_default(options.model) if options.what == "save-default" else work[options.what](options)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()

@@ -1,0 +1,199 @@
+"""A small server with the decoding rules of vLLM, for failures that a real one has too seldom."""
+
+import base64
+import binascii
+import io
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import torch
+
+
+class Refusal(Exception):
+    def __init__(self, text, status=400):
+        super().__init__(text)
+        self.status = status
+
+
+def decode_embeds(encoded, width, dtype, enabled=True):
+    """The tensor of a request, by the rules of vLLM."""
+    if not enabled:
+        raise Refusal("You must set `--enable-prompt-embeds` to input `prompt_embeds`.")
+    try:
+        payload = base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise Refusal(str(error)) from error
+    tensor = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    if tensor.layout != torch.strided:
+        raise Refusal("`prompt_embeds` must be dense")
+    if tensor.dim() > 2:
+        tensor = tensor.squeeze(0)
+    if tensor.dim() != 2:
+        raise Refusal("`prompt_embeds` must be a 2D tensor of shape (num_tokens, hidden_size)")
+    if tensor.shape[1] != width:
+        raise Refusal(
+            f"`prompt_embeds` hidden_size {tensor.shape[1]} does not match the model's "
+            f"hidden_size {width}."
+        )
+    if not tensor.is_floating_point():
+        raise Refusal(f"`prompt_embeds` dtype {tensor.dtype} is not a floating-point type")
+    return tensor.to(dtype)
+
+
+class FakeServer:
+    """Runs a transformers model with its own `generate`; knows nothing of sklopa.
+
+    `trouble` holds what the next completion requests meet: a status, or "drop" for a connection
+    that ends without an answer. `delay` is how long each takes; `scale` multiplies its own word
+    embeddings.
+    """
+
+    def __init__(self, model, tokenizer, *, name="served", enabled=True, room=96, key=None):
+        self.model, self.tokenizer = model, tokenizer
+        self.name, self.enabled, self.room, self.key = name, enabled, room, key
+        self.trouble, self.delay, self.scale = [], 0.0, 1.0
+        self.requests, self.bodies, self.at_once, self.most_at_once = 0, [], 0, 0
+        self.break_after = None  # parts of a stream after which the connection ends
+        self.lock = threading.Lock()
+
+    # ------------------------------------------------------------------ what vLLM does
+
+    def models(self):
+        return {"data": [{"id": self.name, "parent": None, "max_model_len": self.room}]}
+
+    def complete(self, body):
+        if body["model"] != self.name:
+            raise Refusal(f"The model `{body['model']}` does not exist.", 404)
+        embeds = self._embeds(body)
+        if len(embeds) + body["max_tokens"] > self.room:
+            raise Refusal(f"This model's maximum context length is {self.room} tokens.")
+        rows = [self._generate(embeds, body) for _ in range(body.get("n", 1))]
+        return {"choices": [self._choice(ids, scores, body) for ids, scores in rows]}
+
+    def _embeds(self, body):
+        table = self.model.get_input_embeddings().weight
+        if body.get("prompt_embeds") is not None:
+            return decode_embeds(
+                body["prompt_embeds"].encode(), table.shape[1], table.dtype, self.enabled
+            )
+        return table[torch.tensor(body["prompt"])] * self.scale
+
+    @torch.no_grad()
+    def _generate(self, embeds, body):
+        sampled = body["temperature"] > 0
+        options = {"temperature": body["temperature"], "top_p": body["top_p"]} if sampled else {}
+        with self.lock:
+            if sampled:
+                torch.manual_seed(body["seed"] + len(self.bodies))
+            out = self.model.generate(
+                inputs_embeds=embeds.unsqueeze(0), attention_mask=torch.ones(1, len(embeds)),
+                max_new_tokens=body["max_tokens"], do_sample=sampled, output_logits=True,
+                return_dict_in_generate=True, pad_token_id=0, **options,
+                eos_token_id=body.get("stop_token_ids") or self.tokenizer.eos_token_id,
+            )  # fmt: skip
+        return out.sequences[0].tolist(), out.logits[0][0].log_softmax(-1)
+
+    def _choice(self, ids, scores, body):
+        ids = ids[:-1] if ids[-1] in body.get("stop_token_ids", []) else ids
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        for stop in body.get("stop", []):
+            text = text.split(stop)[0]
+        found = body.get("logprob_token_ids") or scores.topk(5).indices.tolist()
+        return {
+            "text": text,
+            "logprobs": {"top_logprobs": [{f"token_id:{i}": float(scores[i]) for i in found}]},
+        }
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        if self.path == "/v1/models":
+            return self._send(200, self.fake.models())
+        return self._send(404, {"detail": "Not Found"})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.fake.lock:
+            self.fake.requests += 1
+            self.fake.at_once += 1
+            self.fake.most_at_once = max(self.fake.most_at_once, self.fake.at_once)
+            trouble = self.fake.trouble.pop(0) if self.fake.trouble else None
+        try:
+            time.sleep(self.fake.delay)
+            self._answer(body, trouble)
+        finally:
+            with self.fake.lock:
+                self.fake.at_once -= 1
+
+    def _answer(self, body, trouble):
+        if trouble == "drop":
+            self.close_connection = True
+            return self.connection.close()
+        if trouble:
+            return self._refuse("out of order", trouble)
+        if self.fake.key and self.headers["Authorization"] != f"Bearer {self.fake.key}":
+            return self._refuse("Unauthorized", 401)
+        try:
+            answer = self.fake.complete(body)
+        except Refusal as refusal:
+            return self._refuse(str(refusal), refusal.status)
+        self.fake.bodies.append(body)
+        return self._stream(answer) if body.get("stream") else self._send(200, answer)
+
+    def _stream(self, answer):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        words = answer["choices"][0]["text"].split(" ")
+        parts = [f" {word}" if i else word for i, word in enumerate(words)]
+        lines = [json.dumps({"choices": [{"text": part}]}) for part in parts] + ["[DONE]"]
+        for i, line in enumerate(lines):
+            if i == self.fake.break_after:
+                self.close_connection = True
+                return self.connection.close()
+            data = f"data: {line}\n\n".encode()
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            self.wfile.flush()
+        return self.wfile.write(b"0\r\n\r\n")
+
+    def _refuse(self, text, status):
+        return self._send(status, {"error": {"message": text, "code": status}})
+
+    def _send(self, status, content):
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass  # clients that went away
+
+
+@contextmanager
+def serving(fake, port=0):
+    """`fake` on a port of loopback, as a base_url."""
+    server = _Quiet(("127.0.0.1", port), type("Handler", (_Handler,), {"fake": fake}))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
