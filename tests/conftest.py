@@ -1,7 +1,10 @@
 """What all tests share: tiny models, and texts whose labels a model can learn."""
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is imported
 
 import numpy as np
 import pytest

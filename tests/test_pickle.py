@@ -111,8 +111,8 @@ def test_pickling_does_not_change_the_estimator(stored):
     assert vars(stored) == before
 
 
-def test_copies_share_the_backbone_and_predict_the_same(tiny_folder, reviews, fitted):
-    for clf in (fit(tiny_folder, reviews), fitted):
+def test_copies_share_the_backbone_and_predict_the_same(tiny_folder, reviews):
+    for clf in (fit(tiny_folder, reviews), fit(tiny.backbone(), reviews)):
         expected = clf.decision_function(TEXTS)
         for other in (copy.copy(clf), copy.deepcopy(clf)):
             np.testing.assert_array_equal(other.decision_function(TEXTS), expected)
