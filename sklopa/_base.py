@@ -141,9 +141,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         """All that is computed once for a row, and what there is to say of truncation."""
         from sklopa._preparing import prepare_rows
 
+        return prepare_rows(self._live_network(), self._design, inputs.rows, self._memory_folder)
+
+    @property
+    def _memory_folder(self) -> Any:
         # Of a joblib.Memory only the folder counts: what is kept there is kept for each input.
-        memory = getattr(self.memory, "location", self.memory)
-        return prepare_rows(self._live_network(), self._design, inputs.rows, memory)
+        return getattr(self.memory, "location", self.memory)
 
     def _keep_network(self) -> None:
         """The live network as arrays: what makes the estimator fitted, and what is pickled."""

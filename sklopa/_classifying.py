@@ -86,6 +86,44 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
             return logits[:, 1] - logits[:, 0]
         return logits
 
+    def ablate(self, X: Any, y: Any) -> dict[str, float]:
+        """Does the prompt help here? Accuracy with it, and with something else in its place.
+
+        Parameters
+        ----------
+        X : array-like of n rows
+            Of the kind that `fit` takes; rows that were not trained on tell the most.
+        y : array-like of shape (n,), or indicator matrix (n, C)
+
+        Returns
+        -------
+        dict of str to float
+            Accuracy with the "prompt" as fitted; with "no prompt"; with "another row's prompt",
+            that of a neighbour in the batch; with the "task prompt alone", Z_S without its
+            instance part; and of a "linear probe", a logistic regression on the frozen model's
+            embeddings of these rows, cross-validated. What there is not in a fitted estimator
+            is left out, as is the probe for several labels a row.
+        """
+        from sklopa._ablation import ablations, probe_accuracy
+        from sklopa._inference import run_rows
+        from sklopa._preparing import embed_inputs
+
+        self._check_fitted()
+        inputs = self._check_inputs(X, reset=False)
+        check_lengths(len(inputs), y=y)
+        labels, _ = self._check_targets(inputs, y, None, known=True)
+        rows, network = self._learnable(inputs, labels), self._live_network()
+        n_at_once = max(2, self.batch_size)  # a row needs another beside it
+        truth = self._decide(labels.codes) if self._is_multilabel else self.classes_[labels.codes]
+        scores = {}
+        for name, run in ablations(network).items():
+            decided = self._decide(run_rows(network, rows, run, n_at_once))
+            scores[name] = float(accuracy_score(truth, decided))
+        if self._is_multilabel:
+            return scores
+        features = embed_inputs(self._design, inputs.rows, self._memory_folder)
+        return scores | {"linear probe": probe_accuracy(features, labels.codes)}
+
     # ------------------------------------------------------------------ steps, in calling order
 
     def _check_classes(self, classes: Any, first: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from sklopa._building import Design
 from sklopa._cache import Row
 from sklopa._foundation import Frozen
@@ -44,6 +46,14 @@ def prepare_rows(
         return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(inputs)[0]), truncation
     embedding = embed_rows(encoder, inputs, limit, memory)
     return Rows(tokens=tokens, embedding=embedding), truncation
+
+
+def embed_inputs(
+    design: Design, inputs: Sequence[Row], memory: str | os.PathLike | None = None
+) -> Tensor:
+    """What the frozen model itself makes of inputs, without a prompt: (n, E)."""
+    frozen = load(design.backbone)
+    return embed_rows(frozen, inputs, token_limit(frozen, design.max_length, 0), memory)
 
 
 def token_limit(frozen: Frozen, max_length: int | None, n_rows: int) -> int | None:

@@ -85,10 +85,13 @@ class LowRankPrompt(nn.Module):
             return torch.cat([self.task.expand_as(instance), instance], dim=1)
         return instance
 
+    @property
+    def has_task(self) -> bool:
+        """Whether there is a task prompt Z_S."""
+        return self.task is not None
+
     def task_only(self, n: int) -> Tensor:
         """The prompt (n, n_rows, D) with the instance part at rest (Z_I = 0)."""
-        if self.task is None:
-            raise ValueError("gate='instance' has no task prompt Z_S")
         rows = self.task * (0.5 if self.gate == "sigmoid" and self.rank else 1.0)
         if self.gate == "max" and self.rank:
             rows = rows.clamp(min=0)
@@ -146,6 +149,15 @@ class DeepPrompt(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         """Soft prompts (B, L, n_rows, D) for instance embeddings (B, E)."""
         return torch.stack([prompt(embedding) for prompt in self.layers], dim=1)
+
+    @property
+    def has_task(self) -> bool:
+        """Whether there are task prompts Z_S."""
+        return self.layers[0].has_task
+
+    def task_only(self, n: int) -> Tensor:
+        """The prompts (n, L, n_rows, D) with the instance part at rest (Z_I = 0)."""
+        return torch.stack([prompt.task_only(n) for prompt in self.layers], dim=1)
 
 
 def _undo_gate(rows: Tensor, gate: str, rank: int) -> Tensor:

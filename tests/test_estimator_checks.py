@@ -83,7 +83,7 @@ def make(kind=NumericLoPAClassifier):
     regresses = kind is NumericLoPARegressor
     return kind(
         WIDE_MODEL if regresses else MODEL, prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
-        max_iter=30, batch_size=64, learning_rate=5e-3 if regresses else 5e-3, random_state=0,
+        max_iter=30, batch_size=64, learning_rate=5e-3, random_state=0,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ LEVELS = [
     {"_network", "_training"},
     {"_language", "_shared_batches"},
     {"_building"},
-    {"_preparing", "_inference", "_plain"},
+    {"_preparing", "_inference", "_plain", "_ablation"},
     {"_archive", "_checkpoint"},
     {"_hub", "_restoring"},
     {"_base", "_prompt_embeds"},

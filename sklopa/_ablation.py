@@ -1,0 +1,57 @@
+"""Does the prompt help here? The same fitted network, with other prompts in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from sklearn.model_selection import KFold
+from torch import Tensor
+
+from sklopa._batch import Batch
+from sklopa._linear_start import logistic_start
+from sklopa._network import LoPANetwork
+
+Run = Callable[[Batch], Tensor]
+
+
+def ablations(network: LoPANetwork) -> dict[str, Run]:
+    """Ways to run a network, by name; each gives outputs (B, C).
+
+    "another row's prompt" takes that of the next row of the batch.
+    """
+
+    def behind(choose: Callable[[Batch], Tensor | None]) -> Run:
+        def run(batch: Batch) -> Tensor:
+            features = network.features_behind(choose(batch), batch)
+            return network.head(network.head.inputs(features, batch.embedding))
+
+        return run
+
+    ways: dict[str, Run] = {"prompt": network}
+    if network.prompt is None:
+        return ways
+    ways["no prompt"] = behind(lambda batch: None)
+    ways["another row's prompt"] = behind(lambda batch: network.prompts(batch).roll(1, dims=0))
+    if network.prompt.has_task:
+        task_only = network.prompt.task_only
+        ways["task prompt alone"] = behind(lambda batch: task_only(len(batch.tokens)))
+    return ways
+
+
+def probe_accuracy(features: Tensor, codes: np.ndarray) -> float:
+    """Accuracy of a logistic regression on features (n, E), cross-validated in up to five parts."""
+    hits = []
+    for train, test in KFold(min(5, len(codes)), shuffle=True, random_state=0).split(codes):
+        classes, target = np.unique(codes[train], return_inverse=True)
+        if len(classes) < 2:
+            decided = np.full(len(test), classes[0])
+        else:
+            weight, target = torch.ones(len(train)), torch.from_numpy(target)
+            coef, intercept = logistic_start(features[train], target, weight)
+            outputs = features[test].double().numpy() @ coef.T + intercept
+            best = outputs.argmax(axis=1) if len(coef) > 1 else (outputs[:, 0] > 0).astype(int)
+            decided = classes[best]
+        hits += (decided == codes[test]).tolist()
+    return float(np.mean(hits))
