@@ -32,22 +32,31 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         return self._run(X, "features")
 
     def _start_head(self, rows: Any, total_weight: float) -> None:
-        """Begin with the best linear reading of the untrained prompt's features."""
+        """Begin as a linear probe: with the best linear reading of what is known without training.
+
+        These are the instance embeddings or, where there are none, the states behind the untrained
+        prompt.
+        """
         from sklopa._inference import run_rows
 
         if self._design.word_ids is not None:
             return
         import torch
 
-        features = run_rows(self._network, rows, self._network.head_inputs, self.batch_size)
-        if not np.isfinite(features).all():
+        network = self._network
+        features = rows.embedding
+        if features is None:
+            found = run_rows(network, rows, network.features, self.batch_size)
+            features = torch.from_numpy(found)
+        if not torch.isfinite(features).all():
             raise FitFailed(
                 f"The states of {self._design.backbone.model} are not finite. Check its weights, "
                 "or use Backbone(..., dtype='float32')."
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        start = self._objective.start(torch.from_numpy(features), rows.target, weight)
-        self._network.head.start_from(*start)
+        coefficients = self._objective.start(features, rows.target, weight)
+        alike = self._design.encoder == self._design.backbone and not self._design.pairs
+        network.head.start_from(*coefficients, alike=alike)
 
     @property
     def _n_features_out(self) -> int:
