@@ -34,7 +34,7 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
     def _start_head(self, rows: Any, total_weight: float) -> None:
         """Begin as a linear probe: with the best linear reading of what is known without training.
 
-        These are the instance embeddings or, where there are none, the states behind the untrained
+        That is the instance embeddings and, where they help, the states behind the untrained
         prompt.
         """
         from sklopa._inference import run_rows
@@ -44,19 +44,17 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         import torch
 
         network = self._network
-        features = rows.embedding
-        if features is None:
-            found = run_rows(network, rows, network.features, self.batch_size)
-            features = torch.from_numpy(found)
+        inputs = run_rows(network, rows, network.head_inputs, self.batch_size)
+        features = torch.from_numpy(inputs)
         if not torch.isfinite(features).all():
             raise FitFailed(
                 f"The states of {self._design.backbone.model} are not finite. Check its weights, "
                 "or use Backbone(..., dtype='float32')."
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        coefficients = self._objective.start(features, rows.target, weight)
-        alike = self._design.encoder == self._design.backbone and not self._design.pairs
-        network.head.start_from(*coefficients, alike=alike)
+        untrained = features.shape[1] - (0 if rows.embedding is None else rows.embedding.shape[1])
+        start = self._objective.start(features, rows.target, weight, n_optional=untrained)
+        network.head.start_from(*start)
 
     @property
     def _n_features_out(self) -> int:

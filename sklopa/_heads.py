@@ -44,18 +44,9 @@ class LinearHead(nn.Module):
         return nn.functional.linear(inputs, self.weight, self.bias)
 
     @torch.no_grad()
-    def start_from(self, weight: Tensor, bias: Tensor, alike: bool) -> None:
-        """Begin at a solved linear model, weight (C, n), bias (C,), of the last n inputs.
-
-        Where the states before them are `alike`, of the same model, each of the two has half of
-        the word; else the weights of the states start at zero.
-        """
-        n_states = self.weight.shape[1] - weight.shape[1]
-        halved = alike and n_states == weight.shape[1]
-        self.weight.zero_()
-        self.weight[:, n_states:] = weight / 2 if halved else weight
-        if halved:
-            self.weight[:, :n_states] = weight / 2
+    def start_from(self, weight: Tensor, bias: Tensor) -> None:
+        """Begin at a solved linear model: weight (C, n_inputs), bias (C,)."""
+        self.weight.copy_(weight)
         self.bias.copy_(bias)
 
 

@@ -2,13 +2,14 @@
 
 How strongly to regularise depends on the task: too weak a penalty fits the training rows and
 leaves the prompt nothing to learn, too strong a one throws away what many classes need. So it is
-chosen on rows held out for that.
+chosen on rows held out for that, as is whether some of the features are worth reading at all.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -29,50 +30,72 @@ _HELD_OUT = 0.2
 Linear = tuple[np.ndarray, np.ndarray]
 
 
-def logistic_start(features: Tensor, target: Tensor, weight: Tensor) -> Linear:
-    """Coefficients (C or 1, D) and intercepts of a logistic regression on features (n, D)."""
+def logistic_start(features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Linear:
+    """Coefficients (C or 1, D) and intercepts of a logistic regression on features (n, D).
+
+    The first `n_optional` features may be left out, with coefficients of zero.
+    """
     few = len(target) < _ENOUGH_ROWS
     options = (_DEFAULT_INVERSE_PENALTY,) if few else _INVERSE_PENALTIES
-    models = [LogisticRegression(C=c, max_iter=300) for c in options]
-    return _solve(models, features, target, weight, _log_loss)
+    models = [LogisticRegression(C=c, max_iter=100) for c in options]
+    return _solve(models, features, target, weight, _log_loss, n_optional)
 
 
-def ridge_start(features: Tensor, target: Tensor, weight: Tensor) -> Linear:
-    """Coefficients (K, D) and intercepts of a ridge regression on features (n, D)."""
+def ridge_start(features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Linear:
+    """Coefficients (K, D) and intercepts of a ridge regression on features (n, D).
+
+    The first `n_optional` features may be left out, with coefficients of zero.
+    """
     few, total = len(target) < _ENOUGH_ROWS, float(weight.sum())
     models = [Ridge(alpha=a * total) for a in ((_DEFAULT_PENALTY,) if few else _PENALTIES)]
-    return _solve(models, features, target, weight, _squared_error)
+    return _solve(models, features, target, weight, _squared_error, n_optional)
 
 
 def _solve(
-    models: Sequence[Any], features: Tensor, target: Tensor, weight: Tensor, loss: Callable
+    models: Sequence[Any],
+    features: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    loss: Callable,
+    n_optional: int,
 ) -> Linear:
     """The best of `models`, fitted on standardised features and given for them as they are."""
     X, y, weight = features.double().numpy(), target.numpy(), weight.double().numpy()
     mean = np.average(X, axis=0, weights=weight)
     scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     scale[scale < 1e-12] = 1.0
-    X = (X - mean) / scale
+    X, first = (X - mean) / scale, 0
     with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore")
-        model = models[0] if len(models) == 1 else _best(models, X, y, weight, loss)
-        model.fit(X, y, sample_weight=weight)
-    coef = np.atleast_2d(model.coef_) / scale
-    return coef, np.atleast_1d(model.intercept_) - coef @ mean
+        model = models[0]
+        if len(models) > 1:
+            firsts = [0] if n_optional in (0, X.shape[1]) else [0, n_optional]
+            model, first = _best(models, firsts, X, y, weight, loss)
+        model.fit(X[:, first:], y, sample_weight=weight)
+    coef = np.atleast_2d(model.coef_) / scale[first:]
+    intercept = np.atleast_1d(model.intercept_) - coef @ mean[first:]
+    return np.pad(coef, ((0, 0), (first, 0))), intercept
 
 
 def _best(
-    models: Sequence[Any], X: np.ndarray, y: np.ndarray, weight: np.ndarray, loss: Callable
-) -> Any:
-    """The model that predicts held-out rows best, not fitted."""
+    models: Sequence[Any],
+    firsts: Sequence[int],
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    loss: Callable,
+) -> tuple[Any, int]:
+    """The model, not fitted, and the first column for it, that predict held-out rows best."""
     train, test = train_test_split(np.arange(len(X)), test_size=_HELD_OUT, random_state=0)
     if len(np.unique(y[train], axis=0)) < 2:
-        return models[len(models) // 2]
-    losses = []
-    for model in models:
-        tried = clone(model).fit(X[train], y[train], sample_weight=weight[train])
-        losses.append(np.average(loss(tried, X[test], y[test]), weights=weight[test]))
-    return models[int(np.argmin(losses))]
+        return models[len(models) // 2], 0
+
+    def held_out_loss(choice: tuple[Any, int]) -> float:
+        model, first = choice
+        tried = clone(model).fit(X[train, first:], y[train], sample_weight=weight[train])
+        return np.average(loss(tried, X[test, first:], y[test]), weights=weight[test])
+
+    return min(product(models, firsts), key=held_out_loss)
 
 
 def _log_loss(model: LogisticRegression, X: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ class Plan:
 
 # Learning rates of the parts, as multiples of `learning_rate`: the task prompt is a handful of
 # vectors that must travel far, and has to move faster than the networks behind it.
-RATE_OF = {"task": 10.0, "head": 3.0, "encoder": 0.02, "networks": 1.0}
+RATE_OF = {"task": 10.0, "head": 1.0, "encoder": 0.02, "networks": 1.0}
 _CLIP_NORM = 1.0
 
 

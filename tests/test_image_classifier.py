@@ -37,7 +37,7 @@ KINDS = {
     "lopa_deep": {"depth": "deep"},
     "vpt": {"rank": 0},
     "vpt_deep": {"rank": 0, "depth": "deep"},
-    "linear_probe": {"prompt_length": 0},
+    "linear_probe": {"prompt_length": 0, "learning_rate": 1e-2},
     "concat": {"gate": "concat"},
     "instance_deep": {"gate": "instance", "depth": "deep"},
     "train_encoder": {"train_encoder": True},
@@ -66,7 +66,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_and_answers_in_the_shapes_of_the_contract(kind):
-    model = make(**KINDS[kind], max_iter=20, learning_rate=3e-3).fit(IMAGES, LABELS)
+    model = make(**({"max_iter": 40, "learning_rate": 3e-3} | KINDS[kind])).fit(IMAGES, LABELS)
     n = len(IMAGES)
     # A probe has only what the model sees anyway, and rows that are held out are not learnt.
     assert model.score(IMAGES, LABELS) > (
