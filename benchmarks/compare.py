@@ -1,0 +1,239 @@
+"""Ways to adapt one frozen model to a few labelled texts, on the same rows, epochs and seeds.
+
+    python benchmarks/compare.py --data-dir DIR --tasks sst2 mrpc banking77 --rows 1000 --seeds 3
+
+reads DIR/TASK.train.jsonl and DIR/TASK.dev.jsonl (or .test.jsonl): JSON Lines with "text", perhaps
+"text_pair", and "label". The linear probe is a logistic regression, tuned by cross-validation, on
+the embeddings that LoPA's head reads too. LoRA (through `peft`) and full fine-tuning read mean
+states through a linear layer, a pair as one input; each has its learning rate chosen from RATES on
+a fifth of its training rows, for each seed. `--results FILE` keeps finished runs and goes on from
+them. The last columns are the expected calibration error in percent, trained values, seconds to
+fit (the choice of the rate left out), and stored bytes.
+"""
+
+import argparse
+import pickle
+import time
+
+import numpy as np
+from harness import Runs, machine, mean_of, print_header, print_row, read_labelled
+
+PROMPTS = {
+    "prompt tuning": {"rank": 0},
+    "IDPG": {"gate": "instance"},
+    "LoPA": {},
+    "LoPA, deep": {"depth": "deep"},
+}
+RATES = {"LoRA": [5e-4, 1e-3, 2e-3], "full fine-tuning": [2e-5, 5e-5, 1e-4]}
+HEAD_RATE = 5e-3
+METHODS = ["linear probe", *PROMPTS, *RATES]
+
+
+def draw(options, seed):
+    """Training rows of this seed, and all evaluation rows."""
+    texts, labels = read_labelled(options.data_dir, options.task, "train")
+    chosen = np.random.RandomState(seed).permutation(len(texts))[: options.rows or None]
+    return ([texts[i] for i in chosen], labels[chosen]), read_labelled(
+        options.data_dir, options.task, "eval"
+    )
+
+
+def run(options, method, seed):
+    """Fit one method once; a dictionary of figures."""
+    (texts, labels), (held_out, truth) = draw(options, seed)
+    if method == "linear probe":
+        figures, classes, p = probe(options, texts, labels, held_out, seed)
+    elif method in PROMPTS:
+        figures, classes, p = prompted(options, PROMPTS[method], texts, labels, held_out, seed)
+    else:
+        rate = choose_rate(options, method, texts, labels, seed)
+        figures, classes, p = tuned(options, method, rate, texts, labels, held_out, seed)
+    hits = classes[p.argmax(axis=1)] == truth
+    return figures | {"accuracy": 100 * float(hits.mean()), "ece": calibration_error(p, hits)}
+
+
+def calibration_error(p, hits, n_bins=15):
+    """Expected calibration error in percent: mean gap of confidence and accuracy over bins."""
+    confidence = p.max(axis=1)
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = [abs((confidence - hits)[bins == b].sum()) for b in range(n_bins)]
+    return 100 * float(sum(gaps) / len(hits))
+
+
+def estimator(options, seed, **parameters):
+    """Our classifier with its defaults and these parameters."""
+    from sklopa import LoPAClassifier
+
+    model = {"model": options.model} if options.model else {}
+    return LoPAClassifier(**model, **parameters, random_state=seed)
+
+
+def probe(options, texts, labels, held_out, seed):
+    """A tuned logistic regression on the frozen model's embeddings."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, KFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    started = time.perf_counter()
+    encoder = estimator(options, seed, prompt_length=0, max_iter=1).fit(texts, labels)
+    features = encoder.transform(texts)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
+        {"logisticregression__C": np.logspace(-4, 0, 9)},
+        cv=KFold(5, shuffle=True, random_state=seed),
+    ).fit(features, labels)
+    model = search.best_estimator_[-1]
+    figures = {
+        "parameters": model.coef_.size + model.intercept_.size,
+        "seconds": time.perf_counter() - started,
+        "bytes": len(pickle.dumps(search.best_estimator_)),
+    }
+    return figures, search.classes_, search.predict_proba(encoder.transform(held_out))
+
+
+def prompted(options, parameters, texts, labels, held_out, seed):
+    """Our classifier."""
+    started = time.perf_counter()
+    model = estimator(options, seed, **parameters).fit(texts, labels)
+    figures = {
+        "parameters": model.n_trainable_parameters_,
+        "seconds": time.perf_counter() - started,
+        "bytes": len(pickle.dumps(model)),
+    }
+    return figures, model.classes_, model.predict_proba(held_out)
+
+
+def choose_rate(options, method, texts, labels, seed):
+    """The learning rate that is best on a fifth of the training rows."""
+    cut = len(texts) * 4 // 5
+    scores = []
+    for rate in RATES[method]:
+        _, classes, p = tuned(options, method, rate, texts[:cut], labels[:cut], texts[cut:], seed)
+        scores.append(np.mean(classes[p.argmax(axis=1)] == labels[cut:]))
+    return RATES[method][int(np.argmax(scores))]
+
+
+def tuned(options, method, rate, texts, labels, held_out, seed):
+    """LoRA or full fine-tuning, with a linear layer on mean states."""
+    import torch
+    from transformers import get_linear_schedule_with_warmup
+
+    like = estimator(options, seed)
+    torch.manual_seed(seed)
+    body, tokenizer = read_model(options, method)
+    classes, target = np.unique(labels, return_inverse=True)
+    head = torch.nn.Linear(body.config.hidden_size, len(classes))
+    trained = [p for p in body.parameters() if p.requires_grad]
+    groups = [{"params": trained, "lr": rate}, {"params": head.parameters(), "lr": HEAD_RATE}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    n_steps = like.max_iter * -(-len(texts) // like.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, n_steps // 10, n_steps)
+    rows, started = tokenize(tokenizer, texts), time.perf_counter()
+    body.train()
+    for _ in range(like.max_iter):
+        for batch in batches(rows, like.batch_size, np.random.RandomState(seed)):
+            logits = head(mean_states(body, tokenizer, [rows[i] for i in batch]))
+            torch.nn.functional.cross_entropy(logits, torch.as_tensor(target[batch])).backward()
+            torch.nn.utils.clip_grad_norm_([*trained, *head.parameters()], 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+    seconds = time.perf_counter() - started
+    n_trained = sum(p.numel() for p in [*trained, *head.parameters()])
+    figures = {"parameters": n_trained, "seconds": seconds, "bytes": 4 * n_trained}
+    return figures, classes, probabilities(body.eval(), head, tokenizer, held_out)
+
+
+def read_model(options, method):
+    """The model without a head, with LoRA (r = 8) in it or all of it to be trained."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from sklopa import Backbone
+    from sklopa._loading import load
+
+    folder = load(Backbone(options.model or estimator(options, 0).model)).config.name_or_path
+    body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    if method == "LoRA":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=8, lora_alpha=16, lora_dropout=0.05, target_modules=options.lora)
+        body = get_peft_model(body, config)
+    return body.float(), tokenizer
+
+
+def tokenize(tokenizer, texts):
+    """Token ids of each text or pair."""
+    pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
+    return [tokenizer(*pair, truncation=True) for pair in pairs]
+
+
+def batches(rows, size, random):
+    """Batches of similar length in random order, each row once."""
+    order = random.permutation(len(rows))
+    order = order[np.argsort([len(rows[i]["input_ids"]) for i in order], kind="stable")]
+    cut = [order[i : i + size] for i in range(0, len(order), size)]
+    return [cut[i] for i in random.permutation(len(cut))]
+
+
+def mean_states(body, tokenizer, rows):
+    """Mean of the last states over the tokens of each row, (B, D)."""
+    batch = tokenizer.pad(rows, return_tensors="pt")
+    states = body(**batch).last_hidden_state
+    mask = batch["attention_mask"].unsqueeze(-1)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def probabilities(body, head, tokenizer, texts):
+    """Class probabilities (n, C)."""
+    import torch
+
+    rows = tokenize(tokenizer, texts)
+    out = np.empty((len(rows), head.out_features))
+    with torch.inference_mode():
+        for batch in batches(rows, 64, np.random.RandomState(0)):
+            logits = head(mean_states(body, tokenizer, [rows[i] for i in batch]))
+            out[batch] = logits.softmax(dim=1).numpy()
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc", "banking77"])
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=1000, help="training rows; 0 takes all")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--model", help="hub id or folder; default: the classifier's own")
+    parser.add_argument("--lora", nargs="+", default=["query", "value"], help="layers for LoRA")
+    runs = Runs(run, parser)
+    options = runs.options
+    print(f"{options.rows} rows, {options.seeds} seeds; {machine()}\n")
+    print_header(
+        "method", *(f"{task} (spread)" for task in options.tasks), "mean", "calibration error",
+        "parameters", "s", "kB",
+    )  # fmt: skip
+    for method in options.methods:
+        by_task = [
+            [
+                runs(method, seed, task=task, tasks=None, methods=None, seeds=None)
+                for seed in range(options.seeds)
+            ]
+            for task in options.tasks
+        ]
+        scores = [[run["accuracy"] for run in done] for done in by_task]
+        mean = mean_of([run for done in by_task for run in done])
+        print_row(
+            method,
+            *(f"{np.mean(score):.1f} ({np.std(score):.1f})" for score in scores),
+            f"{mean['accuracy']:.2f}",
+            f"{mean['ece']:.1f}",
+            f"{mean['parameters']:,.0f}",
+            f"{mean['seconds']:.0f}",
+            f"{mean['bytes'] / 1000:,.0f}",
+        )
+
+
+if __name__ == "__main__":
+    main()
