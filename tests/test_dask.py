@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklopa import LoPAClassifier
 
-pytestmark = pytest.mark.stress
+pytestmark = [pytest.mark.stress, pytest.mark.server]
 GRID = {"rank": [0, 1, 2], "prompt_length": [2, 4]}
 
 
