@@ -69,6 +69,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
     _rules = COMMON_RULES | TEXT_RULES
     _reads = "texts"
 
+    # What else than design and weights a fitted estimator cannot do without.
+    _needed: tuple[str, ...] = ("n_features_in_",)
+
     # ------------------------------------------------------------------ checks
 
     def _check_parameters(self) -> None:

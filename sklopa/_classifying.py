@@ -22,6 +22,8 @@ CLASS_RULES = {
 class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
     """Labels and logits, whatever the inputs are; not for use by itself."""
 
+    _needed = ("n_features_in_", "classes_", "_is_multilabel")
+
     # ------------------------------------------------------------------ fitting
 
     def partial_fit(

@@ -128,6 +128,8 @@ class LoPARegressor(RegressorMixin, HeadedLoPA):
     array([4.1])
     """
 
+    _needed = ("n_features_in_", "n_outputs_", "_target_mean", "_target_scale")
+
     def __init__(
         self,
         model: str | PathLike | Backbone = "sentence-transformers/all-MiniLM-L6-v2",

@@ -118,6 +118,9 @@ def _rebuild(manifest: dict, kind: type) -> Any:
     parameters = {name: unpack(value, {}) for name, value in manifest["parameters"].items()}
     if FOLDERS & set(parameters):
         raise refused("it names folders to write to")
+    lacking = [name for name in kind._needed if name not in manifest["attributes"]]
+    if lacking:
+        raise refused(f"it lacks what a fitted {kind.__name__} has: {', '.join(lacking)}")
     estimator = kind(**parameters)
     for name, packed in manifest["attributes"].items():
         value = unpack(packed, {})
