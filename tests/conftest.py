@@ -24,7 +24,7 @@ silence.install()
 
 
 def pytest_runtest_setup(item):
-    silence.allow_loopback(item.get_closest_marker("server") is not None)
+    silence.allow_loopback(any(item.get_closest_marker(name) for name in ("server", "vllm")))
 
 
 @pytest.fixture(scope="session")
