@@ -86,13 +86,18 @@ def workers_ours(options):
     """What a second worker's copy of the weights adds, as a share of their size."""
     from joblib import Parallel, delayed
 
-    with Parallel(n_jobs=2) as parallel:
-        held = parallel(delayed(hold_backbone)(i) for i in range(2))
-    return {"share": sum(held) - 1}  # one copy there has to be
+    held = []
+    for n in (1, 2):
+        with Parallel(n_jobs=2) as parallel:  # one worker imports and waits where n is 1
+            held.append(sum(parallel(delayed(hold_backbone)(i < n) for i in range(2))))
+    return {"share": held[1] - held[0]}
 
 
-def hold_backbone(i):
-    """Cost of the weights in this worker as a share of their size, while both hold them."""
+def hold_backbone(holds):
+    """Cost of the weights in this worker as a share of their size, while others hold them too.
+
+    The precision of training steps counts, where it is another one.
+    """
     import gc
 
     from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
@@ -103,14 +108,18 @@ def hold_backbone(i):
     load(Backbone(MODEL))  # tokenizer and code, which are not the weights, have been there before
     Backbone(MODEL).release()
     gc.collect()
-    before = proportional_mib()
-    model = load(Backbone(MODEL)).model
-    for parameter in model.parameters():
-        parameter.sum()  # every page is touched
+    before, cost, size = proportional_mib(), 0.0, 1.0
+    if holds:
+        frozen = load(Backbone(MODEL))
+        for model in {frozen.model, frozen.in_steps.model}:
+            for parameter in model.parameters():
+                parameter.sum()  # every page is touched
+        size = sum(p.numel() * p.element_size() for p in frozen.model.parameters()) / 2**20
     time.sleep(10)  # until the other worker is here too
-    cost = proportional_mib() - before
+    if holds:
+        cost = proportional_mib() - before
     time.sleep(5)
-    return cost / (sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20)
+    return cost / size
 
 
 def proportional_mib():

@@ -46,9 +46,16 @@ class Frozen:
         """What training steps run: this model, or a copy of it in another precision."""
         if self.step_dtype in (None, self.dtype):
             return self
-        twin = copy.copy(self)
-        twin._hold(copy.deepcopy(self.model, self._not_in_steps()).to(self.step_dtype))
+        twin, memo = copy.copy(self), self._not_in_steps()
+        for module in self.model.modules():
+            if id(module) not in memo:  # each weight is converted by itself, to be light on memory
+                memo |= {id(p): self._converted(p) for p in module.parameters(recurse=False)}
+        twin._hold(copy.deepcopy(self.model, memo).to(self.step_dtype))
         return twin
+
+    def _converted(self, parameter: nn.Parameter) -> nn.Parameter:
+        dtype = self.step_dtype if parameter.is_floating_point() else parameter.dtype
+        return nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
 
     def _not_in_steps(self) -> dict[int, nn.Module]:
         """Parts that training steps do not run, by identity, and what stands in for them."""
