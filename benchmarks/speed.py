@@ -18,6 +18,7 @@ from harness import Runs, machine, peak_mib, print_header, print_row, read_label
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LENGTHS, RANKS, FOLDS = [5, 10, 20], [0, 2, 4], 3
+N_SINGLE = 100  # texts that are predicted one by one
 
 
 def data(options, n):
@@ -80,6 +81,44 @@ def predict_ours(options):
     started = time.perf_counter()
     model.predict(texts)
     return {"rows": len(texts) / (time.perf_counter() - started)}
+
+
+def one_row_ours(options):
+    """Milliseconds of `predict` for one text that it has not seen."""
+    from sklopa import LoPAClassifier
+
+    texts, labels = data(options, 2 * N_SINGLE + 64)
+    model = LoPAClassifier(MODEL, max_iter=1, random_state=0).fit(texts[:64], labels[:64])
+    return {"ms": median_ms(lambda text: model.predict([text]), texts[64:])}
+
+
+def one_row_bare(options):
+    """Milliseconds of the two forwards that `predict` of one text needs, and nothing else."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    texts, _ = data(options, 2 * N_SINGLE + 64)
+    model, tokenizer = AutoModel.from_pretrained(folder()), AutoTokenizer.from_pretrained(folder())
+    rows = [tokenizer(text, return_tensors="pt") for text in texts[64:]]
+    prompt = torch.randn(1, 10, model.config.hidden_size)
+    table = model.get_input_embeddings()
+
+    def forwards(row):
+        with torch.no_grad():
+            model(**row)
+            model(inputs_embeds=torch.cat([prompt, table(row["input_ids"])], dim=1))
+
+    return {"ms": median_ms(forwards, rows)}
+
+
+def median_ms(call, rows):
+    """Median milliseconds of a call on the second half of rows; the first half warms up."""
+    taken = []
+    for row in rows:
+        started = time.perf_counter()
+        call(row)
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken[len(taken) // 2 :])
 
 
 def workers_ours(options):
@@ -247,6 +286,8 @@ WORK = {
     "search skorch": search_skorch,
     "predict": predict_ours,
     "predict pipeline": predict_pipeline,
+    "one row": one_row_ours,
+    "one row bare": one_row_bare,
     "workers": workers_ours,
 }
 # What is compared: a line, (work, figure) of ours and of the other side, the goal. The ratio is
@@ -262,6 +303,8 @@ LINES = [
     ("peak MiB of it, skorch", ("search", "peak"), ("search skorch", "peak"), ">= 1"),
     ("rows a second, pipeline", ("predict", "rows"), ("predict pipeline", "rows"),
      ">= 3 of theirs"),
+    ("ms for one row, two bare forwards", ("one row", "ms"), ("one row bare", "ms"),
+     "<= 1.5 of theirs"),
     ("pickled bytes, peft", ("fit LoPA", "bytes"), ("fit peft", "bytes"), ">= 30"),
     ("s to fit 8 times the rows", ("fit 8000", "fit"), ("fit 1000", "fit"), "<= 8.4 of theirs"),
 ]  # fmt: skip

@@ -38,6 +38,9 @@ class Backbone:
         Passed on to transformers.
     device_map, tp_plan : default=None
         Passed on to transformers, for models larger than one device.
+    gradient_checkpointing : bool, default=False
+        Keep the states of one layer and not of all while training, and compute them again in the
+        backward pass: less memory for large models, a third more time.
     local_files_only : bool, default=False
         Never ask the hub.
     trust_remote_code : bool, default=False
@@ -60,6 +63,7 @@ class Backbone:
     quantization_config: Any = field(default=None, compare=False)
     device_map: Any = field(default=None, compare=False)
     tp_plan: str | None = None
+    gradient_checkpointing: bool = False
     local_files_only: bool = False
     trust_remote_code: bool = False
     # The two options that may be unhashable take part in equality as text.

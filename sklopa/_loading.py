@@ -18,6 +18,7 @@ from sklopa._device import is_out_of_memory, resolve_device, resolve_dtype, reso
 from sklopa._families import Family, family_of
 from sklopa._foundation import Frozen
 from sklopa._frozen import FrozenModel
+from sklopa._recompute import recompute_layers
 from sklopa._vision import FrozenVision
 from sklopa._vision_families import VisionFamily, vision_family_of
 from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError
@@ -165,10 +166,14 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
         if family := vision_family_of(config, backbone.model):
             processor = _read_processor(backbone, where)
             model = _read_tower(backbone, config, family, where)
+            if backbone.gradient_checkpointing:
+                recompute_layers(model, model.config.num_hidden_layers, backbone.model)
             return FrozenVision(model, processor, family, **known)
         family = family_of(config, backbone.model)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         model, has_head = _read_weights(backbone, config, family, where)
+        if backbone.gradient_checkpointing:
+            recompute_layers(model, config.num_hidden_layers, backbone.model)
         return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
 
 

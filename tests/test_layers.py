@@ -16,7 +16,7 @@ LEVELS = [
     {"_version", "errors"},
     {"_vision_families"},
     {"_registry", "_families", "_parameters", "_targets", "_progress",
-     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_archive_files",
+     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_recompute", "_archive_files",
      "_sandbox_filter",
      "_sandbox_watch", "_metric_rows", "_pass_at_k", "_linear_start", "datasets"},
     {"_archive_reading", "_backbone", "_cache", "_foundation", "_pooling", "_prompt", "_batching",
