@@ -22,7 +22,7 @@ from sklopa._parameters import (
     one_of,
     real,
 )
-from sklopa._progress import CallbackSupportMixin
+from sklopa._progress import CallbackSupportMixin, rows_bar
 from sklopa._texts import check_texts
 from sklopa._version import __version__
 from sklopa.errors import InvalidInput, InvalidParameter, NotFitted
@@ -171,7 +171,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         warn_truncated(*truncation)
         network = self._live_network()
         run = {"outputs": network, "features": network.features, "prompts": network.prompts}
-        return run_rows(network, rows, run[what], self.batch_size)
+        with rows_bar(self, len(rows)) as on_rows:
+            return run_rows(network, rows, run[what], self.batch_size, on_rows)
 
     def generate_prompts(self, X: Any) -> np.ndarray:
         """The soft prompt that is made for each row.

@@ -233,6 +233,7 @@ class TrainedLoPA(BaseLoPA):
     ) -> None:
         """Run the loop, then keep what it found, whatever ended it."""
         from sklopa._training import Trainer
+        from sklopa._turns import turn_on
 
         network = self._live_network()
         self._trainer = None  # that of partial_fit, which has a constant rate
@@ -243,14 +244,15 @@ class TrainedLoPA(BaseLoPA):
             X=data[0], y=data[1],
         )  # fmt: skip
         try:
-            history = trainer.fit(
-                rows,
-                validate=None if validation is None else lambda: self._score_rows(validation),
-                stop_early=self.early_stopping,
-                on_batch=progress.batch,
-                on_epoch=progress.epoch,
-                checkpoint=checkpoint,
-            )
+            with turn_on(network.device):
+                history = trainer.fit(
+                    rows,
+                    validate=None if validation is None else lambda: self._score_rows(validation),
+                    stop_early=self.early_stopping,
+                    on_batch=progress.batch,
+                    on_epoch=progress.epoch,
+                    checkpoint=checkpoint,
+                )
         finally:
             progress.close()
         self._keep_history(history)

@@ -12,6 +12,7 @@ from sklopa._backbone import Backbone, as_backbone
 from sklopa._base import BaseLoPA
 from sklopa._fitting import TrainedLoPA
 from sklopa._parameters import BOOLEAN, NONE, Rule, integer, one_of, real
+from sklopa._progress import rows_bar
 from sklopa._targets import check_lengths, check_weights
 from sklopa._texts import Texts, check_target_texts
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
@@ -363,7 +364,8 @@ class LoPAGenerator(TrainedLoPA):
         def run(batch: Any) -> list[list[str]]:
             return decode(network.frozen, network.inputs(batch), options, generator, n_samples)
 
-        texts = generate_rows(network, rows, run, self.batch_size)
+        with rows_bar(self, len(rows)) as on_rows:
+            texts = generate_rows(network, rows, run, self.batch_size, on_rows)
         out = np.empty((len(texts), n_samples), dtype=object)
         out[:] = texts
         return out

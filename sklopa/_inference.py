@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +17,21 @@ from sklopa._network import LoPANetwork
 from sklopa._rows import Rows
 
 
+def _nobody(n_rows: int) -> None:
+    """Whom progress is told where nobody asked."""
+
+
 def run_rows(
-    network: LoPANetwork, rows: Rows, run: Callable[[Batch], Tensor], batch_size: int
+    network: LoPANetwork,
+    rows: Rows,
+    run: Callable[[Batch], Tensor],
+    batch_size: int,
+    on_rows: Callable[[int], Any] = _nobody,
 ) -> np.ndarray:
     """`run` of every row, in the order of the rows, as a float32 array (n, ...).
 
-    Rows of similar length run together; each chunk leaves the device before the next.
+    Rows of similar length run together; each chunk leaves the device before the next, and
+    `on_rows` is told how many rows it had.
     """
     network.eval()
     out: np.ndarray | None = None
@@ -34,6 +44,7 @@ def run_rows(
         if out is None:
             out = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
         out[chunk] = values
+        on_rows(len(chunk))
     return out
 
 
@@ -42,6 +53,7 @@ def generate_rows(
     rows: Rows,
     run: Callable[[Batch], list],
     batch_size: int,
+    on_rows: Callable[[int], Any] = _nobody,
 ) -> list:
     """What `run` generates for every row, in the order of the rows."""
     network.eval()
@@ -57,6 +69,7 @@ def generate_rows(
         values, batch_size = halve_until_it_fits(part, batch_size, rows.longest(chunk))
         for i, value in zip(chunk.tolist(), values, strict=True):
             out[i] = value
+        on_rows(len(chunk))
     return out
 
 

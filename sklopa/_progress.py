@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -17,6 +18,14 @@ except ImportError:
     def with_callbacks(method: Callable) -> Callable:
         """Stands in where scikit-learn has no callbacks."""
         return method
+
+
+@contextmanager
+def rows_bar(estimator: Any, n_rows: int) -> Iterator[Callable[[int], Any]]:
+    """What to tell of rows that are done; shown, with rows a second, if `estimator` is verbose."""
+    off = not estimator.verbose
+    with tqdm(total=n_rows, unit="row", desc=type(estimator).__name__, disable=off) as bar:
+        yield bar.update
 
 
 class FitProgress:

@@ -95,5 +95,9 @@ class BatchSizeWarning(UserWarning):
     """A batch did not fit in memory and was halved."""
 
 
+class SharedDeviceWarning(UserWarning):
+    """Several workers want to train on one GPU, and take turns."""
+
+
 class WholeModelWarning(UserWarning):
     """A client was to need little of the frozen model, and needs all of it."""

@@ -273,6 +273,14 @@ def test_verbose_shows_a_bar_with_loss_on_stderr_and_silence_is_the_default(
         assert part in err
 
 
+def test_verbose_tells_how_fast_rows_are_predicted(make_classifier, reviews, capsys):
+    model = make_classifier(max_iter=1).fit(*reviews).set_params(verbose=1)
+    model.predict(reviews[0])
+    err = capsys.readouterr().err
+    assert f"{len(reviews[0])}/{len(reviews[0])}" in err
+    assert "row/s" in err
+
+
 def interrupt(monkeypatch, in_epoch, after_steps):
     """Press Ctrl-C in some epoch, after some steps of it."""
     epoch, step = Trainer.epoch, Trainer._step

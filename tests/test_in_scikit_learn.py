@@ -12,8 +12,14 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    cross_val_predict,
+    cross_validate,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
@@ -150,3 +156,20 @@ def test_sample_weight_is_routed_where_it_is_asked_for(make_classifier, reviews)
     assert_same_state(pipe[-1], expected)
     plain = make_classifier().fit(texts[:16], labels[:16])
     assert (plain.decision_function(texts) != expected.decision_function(texts)).any()
+
+
+def test_halving_search_gives_more_epochs_to_fewer_candidates(make_classifier, reviews):
+    texts, labels = reviews
+    search = HalvingGridSearchCV(
+        make_classifier(),
+        {"rank": [0, 1, 2], "prompt_length": [2, 4]},
+        resource="max_iter",
+        min_resources=1,
+        max_resources=4,
+        factor=2,
+        cv=2,
+        random_state=0,
+    ).fit(texts, labels)
+    assert search.n_candidates_ == [6, 3, 2]
+    assert search.best_estimator_.n_iter_ == search.n_resources_[-1] == 4
+    assert search.score(texts, labels) > 0.7

@@ -1,0 +1,45 @@
+"""Workers of a search that share one GPU take turns at it."""
+
+from __future__ import annotations
+
+import getpass
+import multiprocessing
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from sklopa.errors import SharedDeviceWarning
+
+_warned = False
+
+
+@contextmanager
+def turn_on(device: torch.device) -> Iterator[None]:
+    """Within this context no other worker of this user trains on the same GPU.
+
+    Several fits at once would each hold their own activations and gain no time. On other devices,
+    and outside of worker processes, nothing happens.
+    """
+    if device.type == "cpu" or multiprocessing.current_process().name == "MainProcess":
+        yield
+        return
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"Workers of n_jobs > 1 share {device}, so their fits take turns. n_jobs=1 is as fast "
+            "and holds one copy of the model.",
+            SharedDeviceWarning,
+            stacklevel=3,
+        )
+    with FileLock(Path(tempfile.gettempdir(), _lock_name(device))):
+        yield
+
+
+def _lock_name(device: torch.device) -> str:
+    return f"sklopa-{getpass.getuser()}-{device.type}{device.index or 0}.lock"
