@@ -66,7 +66,9 @@ class LoPAClassifier(ClassifyingLoPA):
     batch_size : int, default=32
         Rows in a training step, and in a chunk of a prediction (which does not change it).
     learning_rate : float, default=1e-3
-        Of the instance networks. The task prompt learns ten times as fast, the head as fast.
+        Of the head. At the default a step moves the task prompt by a third of the size of its
+        values, whatever the scale of the model's embeddings. The instance networks learn at 0.3
+        of this rate.
     weight_decay : float, default=0.0
         Decoupled weight decay (AdamW) on all that is trained.
     early_stopping : bool, default=False

@@ -38,6 +38,12 @@ class LowRankPrompt(nn.Module):
         Share of the instance embedding that is dropped in training.
     generator : torch.Generator
         Source of the starting weights and of the dropout masks; the global one is not used.
+
+    Attributes
+    ----------
+    unit : Tensor of shape ()
+        Size of a usual value of Z_S at its start. How far a step of training moves Z_S is counted
+        in it, as models differ by orders of magnitude in the size of their embeddings.
     """
 
     def __init__(
@@ -55,9 +61,9 @@ class LowRankPrompt(nn.Module):
         self.length, self.width = rows.shape
         self.rank, self.gate, self.dropout = rank, gate, dropout
         self.generator = generator
-        self.task = (
-            None if gate == "instance" else nn.Parameter(rows * _undo_gate(rows, gate, rank))
-        )
+        start = rows * _undo_gate(rows, gate, rank)
+        self.task = None if gate == "instance" else nn.Parameter(start)
+        self.register_buffer("unit", _typical_size(start))
         self.u = self.v = None
         if rank > 0:
             self.u = _bottleneck_network(encoder_width, bottleneck, self.length * rank, generator)
@@ -158,6 +164,14 @@ class DeepPrompt(nn.Module):
     def task_only(self, n: int) -> Tensor:
         """The prompts (n, L, n_rows, D) with the instance part at rest (Z_I = 0)."""
         return torch.stack([prompt.task_only(n) for prompt in self.layers], dim=1)
+
+
+def _typical_size(rows: Tensor) -> Tensor:
+    """Size of a usual value in `rows`: their standard deviation, were they normal.
+
+    Of the median, since some language models have a few values hundreds of times as large.
+    """
+    return rows.abs().median() / 0.6745
 
 
 def _undo_gate(rows: Tensor, gate: str, rank: int) -> Tensor:

@@ -46,9 +46,10 @@ class Plan:
     warmup: float = 0.1
 
 
-# Learning rates of the parts, as multiples of `learning_rate`: the task prompt is a handful of
-# vectors that must travel far, and has to move faster than the networks behind it.
-RATE_OF = {"task": 10.0, "head": 1.0, "encoder": 0.02, "networks": 1.0}
+# Learning rates of the parts, as multiples of `learning_rate`. The task prompt is a handful of
+# vectors that must travel far; its rate is counted in the size of its own values at the start. The
+# networks have most of the values and fit single rows first, so beside a task prompt they are slow.
+RATE_OF = {"task": 300.0, "head": 1.0, "encoder": 0.02, "networks": 0.3, "only networks": 1.0}
 _CLIP_NORM = 1.0
 
 
@@ -275,17 +276,25 @@ class _Plateau:
 
 def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict]:
     """Parameters by the part they belong to, each with its rate."""
-    parts: dict[str, list] = {name: [] for name in RATE_OF}
-    for module_name, module in network.named_children():
-        for name, parameter in module.named_parameters():
-            part = module_name if module_name in RATE_OF else "networks"
-            of_task = module_name == "prompt" and name.split(".")[-1] == "task"
-            parts["task" if of_task else part].append(parameter)
+    named = dict(network.named_parameters())
+    has_task = any(_is_task(path) for path in named)
+    groups: dict[tuple[str, float], list] = {}
+    for path, parameter in named.items():
+        owner, scale = path.split(".")[0], 1.0
+        if _is_task(path):
+            prompt = network.get_submodule(path.rpartition(".")[0])
+            owner, scale = "task", float(prompt.unit)
+        elif owner == "prompt":
+            owner = "networks" if has_task else "only networks"
+        groups.setdefault((owner, scale), []).append(parameter)
     return [
-        {"params": members, "lr": learning_rate * RATE_OF[name], "name": name}
-        for name, members in parts.items()
-        if members
+        {"params": members, "lr": learning_rate * RATE_OF[owner] * scale, "name": owner}
+        for (owner, scale), members in groups.items()
     ]
+
+
+def _is_task(path: str) -> bool:
+    return path.startswith("prompt.") and path.endswith(".task")
 
 
 def snapshot(network: nn.Module) -> State:

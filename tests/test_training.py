@@ -7,7 +7,7 @@ from torch import nn
 
 from sklopa._memory import halve_until_it_fits
 from sklopa._rows import Rows
-from sklopa._training import Plan, Trainer, parameter_groups, snapshot
+from sklopa._training import RATE_OF, Plan, Trainer, parameter_groups, snapshot
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
 
@@ -134,12 +134,19 @@ def test_task_prompt_and_head_have_rates_of_their_own():
             super().__init__()
             self.prompt = nn.Module()
             self.prompt.task = nn.Parameter(torch.zeros(1))
+            self.prompt.unit = torch.tensor(0.05)
             self.prompt.u = nn.Linear(1, 1)
             self.head = nn.Linear(1, 1)
 
-    rates = {group["name"]: group["lr"] for group in parameter_groups(Parts(), 1e-3)}
-    assert rates["task"] == pytest.approx(10 * rates["networks"])
+    parts = Parts()
+    rates = {group["name"]: group["lr"] for group in parameter_groups(parts, 1e-3)}
+    assert rates["task"] == pytest.approx(1e-3 * RATE_OF["task"] * 0.05)
+    assert rates["head"] > rates["networks"] == pytest.approx(1e-3 * RATE_OF["networks"])
     assert set(rates) == {"task", "networks", "head"}
+    del parts.prompt.task  # networks alone have all of the prompt to learn
+    rates = {group["name"]: group["lr"] for group in parameter_groups(parts, 1e-3)}
+    assert rates["only networks"] == pytest.approx(1e-3)
+    assert set(rates) == {"only networks", "head"}
 
 
 def test_lack_of_memory_halves_the_batch_with_a_warning():
