@@ -1,21 +1,26 @@
-"""scikit-learn's estimator checks, all of them, on estimators that read numbers as words."""
+"""scikit-learn's estimator checks, all of them: rows of numbers are read as words or as pixels."""
 
 from unittest import SkipTest
 
 import numpy as np
 import pytest
 import tiny
+import tiny_vision
 import torch
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from sklopa import LoPAClassifier, LoPARegressor
+from sklopa import LoPAClassifier, LoPAImageClassifier, LoPARegressor
+from sklopa._images import check_images
 from sklopa._texts import Texts
+
+FIELD = 4  # pixels along the side of a number's field in an image
+N_FIELDS = tiny_vision.SIZE // FIELD
 
 # Folders in the working directory of these tests, so that they pickle. The regressor is given
 # a model that is wide enough to tell ten numbers apart.
-MODEL, WIDE_MODEL = "tiny-bert", "wide-bert"
+MODEL, WIDE_MODEL, IMAGE_MODEL = "tiny-bert", "wide-bert", "tiny-vit"
 
 # A check that is listed here must fail: one that passes fails the run (xfail_strict).
 EXPECTED_FAILURES = {
@@ -49,10 +54,13 @@ MORE_CHECKS = [
 
 
 class _ReadsNumbers:
-    """A row of numbers is read as a text of one word a number: its column's letter and a bin."""
+    """Rows of numbers are read as what the estimator reads."""
 
     def _check_inputs(self, X, *, reset):
-        X = validate_data(self, X, reset=reset, dtype=np.float64)
+        return self._rewritten(validate_data(self, X, reset=reset, dtype=np.float64))
+
+    def _rewritten(self, X):
+        """Texts of one word a number: its column's letter and a bin."""
         bins = (8 + 16 / np.pi * np.arctan(X)).clip(0, 15).astype(int)
         letters = "abcdefghijklmnopqrst"
         rows = [" ".join(f"{letters[j % 20]}{n}" for j, n in enumerate(row)) for row in bins]
@@ -76,20 +84,36 @@ class NumericLoPARegressor(_ReadsNumbers, LoPARegressor):
     __doc__ = LoPARegressor.__doc__
 
 
-KINDS = [NumericLoPAClassifier, NumericLoPARegressor]
+class NumericLoPAImageClassifier(_ReadsNumbers, LoPAImageClassifier):
+    __doc__ = LoPAImageClassifier.__doc__
+
+    def _rewritten(self, X):
+        """Images of one grey field a number, over and over until the image is full."""
+        shades = (127.5 + 255 / np.pi * np.arctan(X)).astype(np.uint8)
+        fields = np.stack([np.resize(row, (N_FIELDS, N_FIELDS)) for row in shades])
+        return check_images(fields.repeat(FIELD, axis=1).repeat(FIELD, axis=2))
+
+
+KINDS = [NumericLoPAClassifier, NumericLoPARegressor, NumericLoPAImageClassifier]
+
+
+MODELS = {
+    NumericLoPAClassifier: MODEL,
+    NumericLoPARegressor: WIDE_MODEL,
+    NumericLoPAImageClassifier: IMAGE_MODEL,
+}
 
 
 def make(kind=NumericLoPAClassifier):
-    regresses = kind is NumericLoPARegressor
     return kind(
-        WIDE_MODEL if regresses else MODEL, prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
+        MODELS[kind], prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
         max_iter=30, batch_size=64, learning_rate=5e-3, random_state=0,
     )  # fmt: skip
 
 
 def expected_failures(estimator):
-    is_classifier = isinstance(estimator, LoPAClassifier)
-    return EXPECTED_FAILURES if is_classifier else EXPECTED_OF_REGRESSOR
+    regresses = isinstance(estimator, LoPARegressor)
+    return EXPECTED_OF_REGRESSOR if regresses else EXPECTED_FAILURES
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -98,6 +122,7 @@ def _surroundings(tmp_path_factory):
     folder, threads = tmp_path_factory.mktemp("checks"), torch.get_num_threads()
     tiny.save(folder / MODEL)
     tiny.save(folder / WIDE_MODEL, hidden_size=4 * tiny.WIDTH, num_hidden_layers=1)
+    tiny_vision.save(folder / IMAGE_MODEL)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
