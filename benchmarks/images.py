@@ -165,6 +165,7 @@ def main():
     parser.add_argument("--pretrain-epochs", type=int, default=60)
     parser.add_argument("--rate", type=float, help="learning rate; default: chosen as said above")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     runs = Runs(run, parser)
     options = runs.options
     change = {}
@@ -178,9 +179,10 @@ def main():
     task = options.data_dir or "digits 5 to 9, on a transformer trained on digits 0 to 4"
     print(f"{task}, {options.seeds} seeds, {options.epochs} epochs; {machine()}\n")
     print_header("method", "accuracy", "spread", "parameters", "s to fit", "learning rate")
+    first = options.first_seed
     for method in METHODS:
-        done = [runs(method, 0, **change)]
-        for seed in range(1, options.seeds):
+        done = [runs(method, first, **change)]
+        for seed in range(first + 1, first + options.seeds):
             done.append(runs(method, seed, **change, rate=done[0]["rate"]))
         mean = mean_of(done)
         print_row(
