@@ -7,6 +7,7 @@ from torch import nn
 
 from sklopa._memory import halve_until_it_fits
 from sklopa._rows import Rows
+from sklopa._prompt import LowRankPrompt
 from sklopa._training import RATE_OF, Plan, Trainer, parameter_groups, snapshot
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
@@ -177,3 +178,19 @@ def test_other_errors_pass_through():
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         halve_until_it_fits(run, 8, longest=7)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_rate_of_the_task_prompt_grows_with_the_size_of_its_start(rank):
+    def rate(scale, outlier=1.0):
+        rows = scale * torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
+        rows[0, 0] *= outlier
+        network = nn.Module()
+        network.prompt = LowRankPrompt(
+            rows, encoder_width=6, rank=rank, bottleneck=5, gate="sigmoid", dropout=0.0,
+            generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        return next(g["lr"] for g in parameter_groups(network, 1e-3) if g["name"] == "task")
+
+    assert rate(10.0) == pytest.approx(10 * rate(1.0), rel=1e-5)
+    assert rate(1.0, outlier=1000) == pytest.approx(rate(1.0), rel=0.1)  # a median does not mind
