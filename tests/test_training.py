@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sklopa._memory import halve_until_it_fits
-from sklopa._rows import Rows
 from sklopa._prompt import LowRankPrompt
+from sklopa._rows import Rows
 from sklopa._training import RATE_OF, Plan, Trainer, parameter_groups, snapshot
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
