@@ -34,7 +34,8 @@ class Plan:
     n_iter_no_change, tol
         Stop after this many epochs in a row without an improvement of at least `tol`.
     warmup : float
-        Share of all steps over which the rate rises from zero; it then falls to zero.
+        Share of all steps over which the rate rises from zero (ten steps at least, in fits that
+        have twenty); it then falls to zero.
     """
 
     max_iter: int
@@ -51,6 +52,9 @@ class Plan:
 # networks have most of the values and fit single rows first, so beside a task prompt they are slow.
 RATE_OF = {"task": 300.0, "head": 1.0, "encoder": 0.02, "networks": 0.3, "only networks": 1.0}
 _CLIP_NORM = 1.0
+# Steps until the full rate, at the least: AdamW's first steps know no more of a gradient than its
+# sign, and move all values as far as they may.
+_WARM_STEPS = 10
 
 
 @dataclass
@@ -244,7 +248,7 @@ class Trainer:
         return losses.sum() if batch.weight is None else (losses * batch.weight).sum()
 
     def _schedule(self, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-        warm = max(1, round(self.plan.warmup * n_steps))
+        warm = max(1, round(self.plan.warmup * n_steps), min(_WARM_STEPS, n_steps // 2))
 
         def factor(step: int) -> float:
             return min((step + 1) / warm, max(0.0, (n_steps - step) / max(1, n_steps - warm)))
