@@ -39,7 +39,6 @@ def test_numbers_that_follow_from_a_word_are_learned(rated):
     assert predicted.dtype == np.float64
     assert model.score(*rated) == pytest.approx(r2_score(rated[1], predicted))
     assert model.score(*rated) > 0.95
-    assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
 def test_a_prompt_learns_more_than_the_head_alone(rated):
