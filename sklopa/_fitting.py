@@ -171,12 +171,16 @@ class TrainedLoPA(BaseLoPA):
         if frozen.room is None:
             return
         is_pair = self._has_pairs and design.template is None
-        needed = design.n_rows + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1
-        if needed > frozen.room:
+        taken = design.n_rows + design.reserved
+        if taken + frozen.tokenizer.num_special_tokens_to_add(is_pair) + 1 > frozen.room:
+            names, kept = "parameter prompt_length", ""
+            if design.reserved:
+                names = "parameters prompt_length, max_new_tokens and max_target_length"
+                kept = f", and {design.reserved} are kept for what is written"
             raise InvalidParameter(
-                f"{type(self).__name__}: parameter prompt_length must leave room for text; "
+                f"{type(self).__name__}: {names} must leave room for text; "
                 f"{design.backbone.model} reads {frozen.room} positions and the prompt takes "
-                f"{design.n_rows}"
+                f"{design.n_rows}{kept}"
             )
 
     def _hold_out(
@@ -233,7 +237,6 @@ class TrainedLoPA(BaseLoPA):
     ) -> None:
         """Run the loop, then keep what it found, whatever ended it."""
         from sklopa._training import Trainer
-        from sklopa._turns import turn_on
 
         network = self._live_network()
         self._trainer = None  # that of partial_fit, which has a constant rate
@@ -244,15 +247,14 @@ class TrainedLoPA(BaseLoPA):
             X=data[0], y=data[1],
         )  # fmt: skip
         try:
-            with turn_on(network.device):
-                history = trainer.fit(
-                    rows,
-                    validate=None if validation is None else lambda: self._score_rows(validation),
-                    stop_early=self.early_stopping,
-                    on_batch=progress.batch,
-                    on_epoch=progress.epoch,
-                    checkpoint=checkpoint,
-                )
+            history = trainer.fit(
+                rows,
+                validate=None if validation is None else lambda: self._score_rows(validation),
+                stop_early=self.early_stopping,
+                on_batch=progress.batch,
+                on_epoch=progress.epoch,
+                checkpoint=checkpoint,
+            )
         finally:
             progress.close()
         self._keep_history(history)

@@ -166,14 +166,10 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
         if family := vision_family_of(config, backbone.model):
             processor = _read_processor(backbone, where)
             model = _read_tower(backbone, config, family, where)
-            if backbone.gradient_checkpointing:
-                recompute_layers(model, model.config.num_hidden_layers, backbone.model)
             return FrozenVision(model, processor, family, **known)
         family = family_of(config, backbone.model)
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
         model, has_head = _read_weights(backbone, config, family, where)
-        if backbone.gradient_checkpointing:
-            recompute_layers(model, config.num_hidden_layers, backbone.model)
         return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
 
 
@@ -257,7 +253,9 @@ def _options(backbone: Backbone) -> dict[str, Any]:
 
 
 def _placed(model: Any, backbone: Backbone) -> Any:
-    """The model on its device, unless it was spread over several."""
+    """The model on its device, unless it was spread over several, and light on memory if asked."""
+    if backbone.gradient_checkpointing:
+        recompute_layers(model, model.config.num_hidden_layers, backbone.model)
     if backbone.device_map is None and backbone.tp_plan is None:
         return model.to(resolve_device(backbone.device))
     return model

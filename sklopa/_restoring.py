@@ -222,9 +222,9 @@ def _check_design(
         least += [design.bottleneck * max(n_rank, design.rank * frozen.prompt_width)]
     if design.n_outputs < 0 or max(least) > n_stored:
         raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
-    taken, room = design.n_rows + design.reserved, frozen.room
-    if type(design.reserved) is not int or design.reserved < 0 or taken >= (room or np.inf):
-        raise refused(f"its design keeps {design.reserved!r} positions free, of {room}")
+    if type(design.reserved) is not int or design.reserved < 0:
+        raise refused(f"its design keeps {design.reserved!r} positions free")
+    estimator._check_room(design)
     classes = getattr(estimator, "classes_", None)
     if classes is not None and classes.shape != (design.n_outputs,):
         raise refused(f"it has {classes.size} classes and {design.n_outputs} outputs")

@@ -16,6 +16,7 @@ from sklopa._batching import training_batches
 from sklopa._device import seeded_generator
 from sklopa._memory import halve_until_it_fits
 from sklopa._rows import Rows
+from sklopa._turns import turn_on
 
 State = dict[str, Tensor]
 
@@ -173,14 +174,15 @@ class Trainer:
         self.network.train()
         course.order = self.generator.get_state()
         batches = training_batches(rows.lengths, self.plan.batch_size, self.generator)
-        for indices in batches[course.done :]:
-            loss = self._step(rows, indices)
-            if not np.isfinite(loss):
-                return float("nan")
-            if schedule is not None:
-                schedule.step()
-            course.done, course.total = course.done + 1, course.total + loss * len(indices)
-            on_batch(len(indices), loss)
+        with turn_on(self.network.device):
+            for indices in batches[course.done :]:
+                loss = self._step(rows, indices)
+                if not np.isfinite(loss):
+                    return float("nan")
+                if schedule is not None:
+                    schedule.step()
+                course.done, course.total = course.done + 1, course.total + loss * len(indices)
+                on_batch(len(indices), loss)
         self.network.eval()
         mean = course.total / len(rows)
         course.done, course.total, course.order = 0, 0.0, None

@@ -20,10 +20,10 @@ _warned = False
 
 @contextmanager
 def turn_on(device: torch.device) -> Iterator[None]:
-    """Within this context no other worker of this user trains on the same GPU.
+    """Within this context, an epoch, no other worker of this user trains on the same GPU.
 
-    Several fits at once would each hold their own activations and gain no time. On other devices,
-    and outside of worker processes, nothing happens.
+    Several at once would each hold their own activations and gain no time. On CPUs, and outside of
+    worker processes, nothing happens.
     """
     if device.type == "cpu" or multiprocessing.current_process().name == "MainProcess":
         yield
@@ -32,7 +32,7 @@ def turn_on(device: torch.device) -> Iterator[None]:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"Workers of n_jobs > 1 share {device}, so their fits take turns. n_jobs=1 is as fast "
+            f"Workers of n_jobs > 1 share {device}, so they train in turns. n_jobs=1 is as fast "
             "and holds one copy of the model.",
             SharedDeviceWarning,
             stacklevel=3,

@@ -8,6 +8,7 @@ import tiny
 import torch
 from helpers import SOME_DECODERS, SOME_OF_BOTH
 
+import sklopa
 from sklopa import Backbone, LoPAGenerator
 from sklopa._decoding import Decoding, decode
 from sklopa._loading import load
@@ -272,3 +273,14 @@ def test_frozen_weights_stay_as_they_are(llama):
 def test_sample_wants_a_number_of_samples(llama, n_samples):
     with pytest.raises(InvalidParameter, match=r"n_samples must be an integer >= 1; got"):
         llama.sample(SOURCES, n_samples)
+
+
+def test_room_for_what_is_written_is_counted_before_anything_is_read(tmp_path):
+    room = tiny.POSITIONS
+    fitting = make("gpt2", max_new_tokens=room - 4).fit(SOURCES, TARGETS)  # 3 rows and one token
+    fitting.save(tmp_path / "full.zip")
+    restored = sklopa.load(tmp_path / "full.zip", backbone=fitting.model)
+    assert restored.predict(SOURCES).tolist() == fitting.predict(SOURCES).tolist()
+    for name in ("max_new_tokens", "max_target_length"):
+        with pytest.raises(InvalidParameter, match=f"{name}.*kept for what is written"):
+            make("gpt2", **{name: room - 3}).fit(SOURCES, TARGETS)

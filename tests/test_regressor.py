@@ -32,13 +32,14 @@ def make(**options):
 
 
 def test_numbers_that_follow_from_a_word_are_learned(rated):
-    model = make(max_iter=15).fit(*rated)
+    model = make(max_iter=15, n_iter_no_change=15).fit(*rated)
     assert is_regressor(model)
     predicted = model.predict(rated[0])
     assert predicted.shape == rated[1].shape
     assert predicted.dtype == np.float64
     assert model.score(*rated) == pytest.approx(r2_score(rated[1], predicted))
     assert model.score(*rated) > 0.95
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
 def test_a_prompt_learns_more_than_the_head_alone(rated):

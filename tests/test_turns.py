@@ -49,7 +49,7 @@ def test_one_at_a_time_on_a_gpu_and_all_at_once_on_cpus(in_a_worker):
 
 
 def test_a_worker_says_so_once(in_a_worker):
-    said = pytest.warns(SharedDeviceWarning, match="cuda:0, so their fits take turns")
+    said = pytest.warns(SharedDeviceWarning, match="cuda:0, so they train in turns")
     with said, _turns.turn_on(GPU):
         pass
     with warnings.catch_warnings():
