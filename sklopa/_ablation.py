@@ -49,9 +49,8 @@ def probe_accuracy(features: Tensor, codes: np.ndarray) -> float:
             decided = np.full(len(test), classes[0])
         else:
             weight, target = torch.ones(len(train)), torch.from_numpy(target)
-            coef, intercept = logistic_start(features[train], target, weight)
-            outputs = features[test].double().numpy() @ coef.T + intercept
-            best = outputs.argmax(axis=1) if len(coef) > 1 else (outputs[:, 0] > 0).astype(int)
-            decided = classes[best]
+            probe = logistic_start(features[train], target, weight)
+            outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
+            decided = classes[outputs.argmax(axis=1)]
         hits += (decided == codes[test]).tolist()
     return float(np.mean(hits))

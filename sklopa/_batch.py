@@ -132,6 +132,7 @@ class Batch:
     encoder_tokens : batch of what a *trained* instance encoder reads
     target : Tensor of shape (B,) or (B, C)
     weight : Tensor of shape (B,), sample weights with mean one over the training set
+    offset : Tensor of shape (B, C), added to the outputs in training
     """
 
     tokens: AnyBatch | None = None
@@ -139,6 +140,7 @@ class Batch:
     encoder_tokens: AnyBatch | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
+    offset: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""

@@ -81,12 +81,13 @@ class TrainedLoPA(BaseLoPA):
             self._warn_truncated()
             rows = weighted(rows, weights)
             if self.n_iter_ == 0:
-                self._start_head(rows, float(weights.sum()))
+                rows = self._start_head(rows, float(weights.sum()))
             self._train(rows, watched, batch_seed, data=(X, y), checkpoint=checkpoint)
         return self
 
-    def _start_head(self, rows: Any, total_weight: float) -> None:
-        """Nothing to do before training, unless an estimator has a head that can be solved."""
+    def _start_head(self, rows: Any, total_weight: float) -> Any:
+        """Rows as they are, unless an estimator has a head that can be solved before training."""
+        return rows
 
     # ------------------------------------------------------------------ stages of fit
 

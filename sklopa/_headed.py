@@ -31,16 +31,16 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         """
         return self._run(X, "features")
 
-    def _start_head(self, rows: Any, total_weight: float) -> None:
+    def _start_head(self, rows: Any, total_weight: float) -> Any:
         """Begin as a linear probe: with the best linear reading of what is known without training.
 
         That is the instance embeddings and, where they help, the states behind the untrained
-        prompt.
+        prompt. The rows come back with what makes the probe's outputs for them honest.
         """
         from sklopa._inference import run_rows
 
         if self._design.word_ids is not None:
-            return
+            return rows
         import torch
 
         network = self._network
@@ -54,7 +54,8 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
         untrained = features.shape[1] - (0 if rows.embedding is None else rows.embedding.shape[1])
         start = self._objective.start(features, rows.target, weight, n_optional=untrained)
-        network.head.start_from(*start)
+        network.head.start_from(*start[:2])
+        return rows.with_offset(start[2])
 
     @property
     def _n_features_out(self) -> int:

@@ -3,19 +3,24 @@
 How strongly to regularise depends on the task: too weak a penalty fits the training rows and
 leaves the prompt nothing to learn, too strong a one throws away what many classes need. So it is
 chosen on rows held out for that, as is whether some of the features are worth reading at all.
+
+A linear model of many features is right about the rows it was fitted on and wrong about others, so
+training that starts from it sees hardly an error. Hence the offset: with it, outputs for training
+rows are at first those of models that have not seen them, and what is left to learn is honest.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, train_test_split
 from torch import Tensor
 
 # Inverse penalties of the logistic model, and penalties a row of the ridge model, on standardised
@@ -26,12 +31,31 @@ _PENALTIES = (10.0, 1.0, 0.1, 0.01)
 _DEFAULT_PENALTY = 0.1
 _ENOUGH_ROWS = 50
 _HELD_OUT = 0.2
+_N_FOLDS = 5
 
-Linear = tuple[np.ndarray, np.ndarray]
+
+@dataclass(frozen=True)
+class LinearStart:
+    """A linear model, and how it does on rows that it has not seen.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (C, D)
+    intercept : ndarray of shape (C,)
+    offset : ndarray of shape (n, C)
+        Outputs for each row of a model fitted without it, less those of this model, which has
+        seen it.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    offset: np.ndarray
 
 
-def logistic_start(features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Linear:
-    """Coefficients (C or 1, D) and intercepts of a logistic regression on features (n, D).
+def logistic_start(
+    features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
+) -> LinearStart:
+    """A logistic regression on features (n, D), with a column for each class that is there.
 
     The first `n_optional` features may be left out, with coefficients of zero.
     """
@@ -41,8 +65,10 @@ def logistic_start(features: Tensor, target: Tensor, weight: Tensor, n_optional:
     return _solve(models, features, target, weight, _log_loss, n_optional)
 
 
-def ridge_start(features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Linear:
-    """Coefficients (K, D) and intercepts of a ridge regression on features (n, D).
+def ridge_start(
+    features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
+) -> LinearStart:
+    """A ridge regression of target (n, K) on features (n, D), with a column for each number.
 
     The first `n_optional` features may be left out, with coefficients of zero.
     """
@@ -58,23 +84,51 @@ def _solve(
     weight: Tensor,
     loss: Callable,
     n_optional: int,
-) -> Linear:
+) -> LinearStart:
     """The best of `models`, fitted on standardised features and given for them as they are."""
     X, y, weight = features.double().numpy(), target.numpy(), weight.double().numpy()
     mean = np.average(X, axis=0, weights=weight)
     scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     scale[scale < 1e-12] = 1.0
-    X, first = (X - mean) / scale, 0
+    X, first, model = (X - mean) / scale, 0, models[0]
     with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore")
-        model = models[0]
         if len(models) > 1:
             firsts = [0] if n_optional in (0, X.shape[1]) else [0, n_optional]
             model, first = _best(models, firsts, X, y, weight, loss)
         model.fit(X[:, first:], y, sample_weight=weight)
-    coef = np.atleast_2d(model.coef_) / scale[first:]
-    intercept = np.atleast_1d(model.intercept_) - coef @ mean[first:]
-    return np.pad(coef, ((0, 0), (first, 0))), intercept
+        coef, intercept = _per_class(model)
+        offset = _offset(model, X[:, first:], y, weight)
+    coef = np.pad(coef / scale[first:], ((0, 0), (first, 0)))
+    return LinearStart(coef, intercept - coef @ mean, offset)
+
+
+def _per_class(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (C, D) and intercepts (C,) of a fitted model."""
+    coef, intercept = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+    if is_classifier(model) and len(coef) == 1:  # two classes share one column; split it
+        return np.vstack([-coef, coef]) / 2, np.hstack([-intercept, intercept]) / 2
+    return coef, intercept
+
+
+def _offset(model: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Outputs (n, C) for each row of a model fitted without it, less those of `model`.
+
+    Of a class that the other model has not seen it knows nothing: the output stays.
+    """
+    coef, intercept = _per_class(model)
+    offset = np.zeros((len(X), len(coef)))
+    for train, test in KFold(min(_N_FOLDS, len(X)), shuffle=True, random_state=0).split(X):
+        if len(np.unique(y[train], axis=0)) < 2:
+            continue
+        other = clone(model).fit(X[train], y[train], sample_weight=weight[train])
+        seen = np.arange(len(coef))
+        if is_classifier(model):
+            seen = np.flatnonzero(np.isin(model.classes_, other.classes_))
+        its_coef, its_intercept = _per_class(other)
+        gap = X[test] @ (its_coef - coef[seen]).T + its_intercept - intercept[seen]
+        offset[np.ix_(test, seen)] = gap
+    return offset
 
 
 def _best(

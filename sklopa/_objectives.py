@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sklopa._linear_start import logistic_start, ridge_start
+from sklopa._linear_start import LinearStart, logistic_start, ridge_start
 
 # Logit of a class that no training row has, against those that some have.
 _ABSENT = -5.0
+
+# Weight (C, D) and bias (C,) of the head, and what is added to its outputs in training (n, C).
+Start = tuple[Tensor, Tensor, Tensor]
+
+
+def as_start(solved: LinearStart) -> Start:
+    """A solved linear model as tensors."""
+    parts = (solved.coef, solved.intercept, solved.offset)
+    return tuple(torch.from_numpy(part).float() for part in parts)
 
 
 class CrossEntropy:
@@ -28,21 +36,16 @@ class CrossEntropy:
         """Loss of each row, (B,)."""
         return F.cross_entropy(outputs, target, reduction="none")
 
-    def start(
-        self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Weight (C, D) and bias (C,) of a regularised linear model of the features."""
-        weights, bias = torch.zeros(self.n_classes, features.shape[1]), torch.zeros(self.n_classes)
-        present = target.unique()
+    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+        """A regularised linear model of the features."""
+        n_rows, n_features = features.shape
+        weights, bias = torch.zeros(self.n_classes, n_features), torch.zeros(self.n_classes)
+        offset, present = torch.zeros(n_rows, self.n_classes), target.unique()
         if len(present) > 1:
-            coef, intercept = logistic_start(features, target, weight, n_optional)
-            if len(coef) == 1:  # two classes share one column; split it between their logits
-                coef = np.vstack([-coef, coef]) / 2
-                intercept = np.hstack([-intercept, intercept]) / 2
-            weights[present] = torch.from_numpy(coef).float()
-            bias[present] = torch.from_numpy(intercept).float()
+            solved = logistic_start(features, target, weight, n_optional)
+            weights[present], bias[present], offset[:, present] = as_start(solved)
         bias[~torch.isin(torch.arange(self.n_classes), present)] = bias.min() + _ABSENT
-        return weights, bias
+        return weights, bias, offset
 
 
 class BinaryCrossEntropy:
@@ -52,21 +55,20 @@ class BinaryCrossEntropy:
         """Loss of each row, (B,): the mean over the classes."""
         return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(dim=1)
 
-    def start(
-        self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Weight (C, D) and bias (C,), one regularised linear model for each class."""
+    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+        """A regularised linear model of the features for each class."""
         solved = [self._start_column(features, column, weight, n_optional) for column in target.T]
-        return torch.stack([w for w, _ in solved]), torch.stack([b for _, b in solved])
+        weights, bias, offsets = zip(*solved, strict=True)
+        return torch.stack(weights), torch.stack(bias), torch.stack(offsets, dim=1)
 
     def _start_column(
         self, features: Tensor, column: Tensor, weight: Tensor, n_optional: int
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Start:
         if column.min() == column.max():  # a class that is always or never there
             constant = torch.tensor(5.0 if column[0] > 0 else -5.0)
-            return torch.zeros(features.shape[1]), constant
-        coef, intercept = CrossEntropy(2).start(features, column.long(), weight, n_optional)
-        return coef[1] - coef[0], intercept[1] - intercept[0]
+            return torch.zeros(features.shape[1]), constant, torch.zeros(len(column))
+        weights, bias, offset = CrossEntropy(2).start(features, column.long(), weight, n_optional)
+        return weights[1] - weights[0], bias[1] - bias[0], offset[:, 1] - offset[:, 0]
 
 
 class SquaredError:
@@ -76,12 +78,9 @@ class SquaredError:
         """Loss of each row, (B,): the mean over the columns."""
         return (outputs - target).square().mean(dim=1)
 
-    def start(
-        self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Weight (K, D) and bias (K,) of a ridge regression on the features."""
-        coef, intercept = ridge_start(features, target, weight, n_optional)
-        return torch.from_numpy(coef).float(), torch.from_numpy(intercept).float()
+    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+        """A ridge regression on the features."""
+        return as_start(ridge_start(features, target, weight, n_optional))
 
 
 class LogLikelihood:

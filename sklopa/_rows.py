@@ -22,6 +22,7 @@ class Rows:
     encoder_tokens : list of what a trained instance encoder reads
     target : Tensor of shape (n,) or (n, C)
     weight : Tensor of shape (n,), with mean one
+    offset : Tensor of shape (n, C), added to the outputs in training
     """
 
     tokens: list[Item] | None = None
@@ -29,6 +30,7 @@ class Rows:
     encoder_tokens: list[Item] | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
+    offset: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.embedding if self.tokens is None else self.tokens)
@@ -52,6 +54,10 @@ class Rows:
         """The same rows with sample weights of mean one."""
         return replace(self, weight=weight)
 
+    def with_offset(self, offset: Tensor) -> Rows:
+        """The same rows with something to add to their outputs in training."""
+        return replace(self, offset=offset)
+
     def batch(self, indices: np.ndarray) -> Batch:
         """The rows at `indices` as one batch."""
         where = torch.from_numpy(np.ascontiguousarray(indices))
@@ -68,6 +74,7 @@ class Rows:
             encoder_tokens=items(self.encoder_tokens),
             target=pick(self.target),
             weight=pick(self.weight),
+            offset=pick(self.offset),
         )
 
     def subset(self, indices: np.ndarray) -> Rows:

@@ -246,7 +246,9 @@ class Trainer:
         return loss
 
     def _sum_of_losses(self, batch: Batch) -> Tensor:
-        losses = self.loss(self.network(batch), batch.target)
+        outputs = self.network(batch)
+        outputs = outputs if batch.offset is None else outputs + batch.offset
+        losses = self.loss(outputs, batch.target)
         return losses.sum() if batch.weight is None else (losses * batch.weight).sum()
 
     def _schedule(self, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
