@@ -5,10 +5,10 @@
 reads DIR/TASK.train.jsonl and DIR/TASK.dev.jsonl (or .test.jsonl): JSON Lines with "text", perhaps
 "text_pair", and "label". The linear probe is a logistic regression, tuned by cross-validation, on
 the embeddings that LoPA's head reads too. LoRA (through `peft`) and full fine-tuning read mean
-states through a linear layer, a pair as one input; each has its learning rate chosen from RATES on
-a fifth of its training rows, for each seed. `--results FILE` keeps finished runs and goes on from
-them. The last columns are the expected calibration error in percent, trained values, seconds to
-fit (the choice of the rate left out), and stored bytes.
+states through a linear layer, a pair as one input; each has its learning rate chosen from RATES for
+each task, on a fifth of the training rows of the first seed. `--results FILE` keeps finished runs
+and goes on from them. The last columns are the expected calibration error in percent, trained
+values, seconds to fit (the choice of the rate left out), and stored bytes.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def run(options, method, seed):
     elif method in PROMPTS:
         figures, classes, p = prompted(options, PROMPTS[method], texts, labels, held_out, seed)
     else:
-        rate = choose_rate(options, method, texts, labels, seed)
+        rate = options.rate or choose_rate(options, method, texts, labels, seed)
         figures, classes, p = tuned(options, method, rate, texts, labels, held_out, seed)
     hits = classes[p.argmax(axis=1)] == truth
     return figures | {"accuracy": 100 * float(hits.mean()), "ece": calibration_error(p, hits)}
@@ -141,7 +141,12 @@ def tuned(options, method, rate, texts, labels, held_out, seed):
             optimizer.zero_grad()
     seconds = time.perf_counter() - started
     n_trained = sum(p.numel() for p in [*trained, *head.parameters()])
-    figures = {"parameters": n_trained, "seconds": seconds, "bytes": 4 * n_trained}
+    figures = {
+        "parameters": n_trained,
+        "seconds": seconds,
+        "bytes": 4 * n_trained,
+        "rate": rate,
+    }
     return figures, classes, probabilities(body.eval(), head, tokenizer, held_out)
 
 
@@ -197,6 +202,15 @@ def probabilities(body, head, tokenizer, texts):
     return out
 
 
+def all_seeds(runs, method, task):
+    """The runs of one method on one task; the first one chooses the learning rate."""
+    change, done = {"task": task, "tasks": None, "methods": None, "seeds": None}, []
+    for seed in range(runs.options.seeds):
+        done.append(runs(method, seed, **change))
+        change["rate"] = runs.options.rate or done[0].get("rate")
+    return done
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", required=True)
@@ -206,6 +220,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--model", help="hub id or folder; default: the classifier's own")
+    parser.add_argument("--rate", type=float, help="learning rate of LoRA and full fine-tuning")
     parser.add_argument("--lora", nargs="+", default=["query", "value"], help="layers for LoRA")
     runs = Runs(run, parser)
     options = runs.options
@@ -215,13 +230,7 @@ def main():
         "parameters", "s", "kB",
     )  # fmt: skip
     for method in options.methods:
-        by_task = [
-            [
-                runs(method, seed, task=task, tasks=None, methods=None, seeds=None)
-                for seed in range(options.seeds)
-            ]
-            for task in options.tasks
-        ]
+        by_task = [all_seeds(runs, method, task) for task in options.tasks]
         scores = [[run["accuracy"] for run in done] for done in by_task]
         mean = mean_of([run for done in by_task for run in done])
         print_row(
