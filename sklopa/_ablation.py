@@ -10,7 +10,7 @@ from sklearn.model_selection import KFold
 from torch import Tensor
 
 from sklopa._batch import Batch
-from sklopa._linear_start import logistic_start
+from sklopa._linear_start import ProbeRows, logistic_start
 from sklopa._network import LoPANetwork
 
 Run = Callable[[Batch], Tensor]
@@ -49,7 +49,7 @@ def probe_accuracy(features: Tensor, codes: np.ndarray) -> float:
             decided = np.full(len(test), classes[0])
         else:
             weight, target = torch.ones(len(train)), torch.from_numpy(target)
-            probe = logistic_start(features[train], target, weight)
+            probe = logistic_start(ProbeRows(features[train], target, weight))
             outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
             decided = classes[outputs.argmax(axis=1)]
         hits += (decided == codes[test]).tolist()

@@ -66,7 +66,8 @@ class TrainedLoPA(BaseLoPA):
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         check_lengths(len(inputs), y=y)
         targets, weights = self._check_targets(inputs, y, sample_weight, known=goes_on)
-        data = (_digests(inputs.rows), targets, weights, *self._as_plain(X_val, y_val))
+        digests = _digests(inputs.rows)
+        data = (digests, targets, weights, *self._as_plain(X_val, y_val))
         with self._open_checkpoint(data) as checkpoint:
             seeds = self._seeds() if checkpoint is None else checkpoint.draw_seeds(self._seeds())
             start_seed, batch_seed, split_seed = seeds
@@ -74,7 +75,7 @@ class TrainedLoPA(BaseLoPA):
                 self._network = None  # made again, as in an estimator that was stored meanwhile
             else:
                 self._start(targets, start_seed)
-            rows = self._learnable(inputs, targets)
+            rows = self._learnable(inputs, targets).with_group(equal_rows(digests))
             self.n_truncated_ = self._truncation[0]
             held_out = self._hold_out(rows, weights, targets, X_val, y_val, split_seed)
             rows, weights, watched = held_out
@@ -329,6 +330,14 @@ class TrainedLoPA(BaseLoPA):
 def _digests(rows: Any) -> list | None:
     """What stands for rows: texts themselves, and digests of images."""
     return None if rows is None else [getattr(row, "digest", row) for row in rows]
+
+
+def equal_rows(digests: list) -> Any:
+    """A number for each row (n,), the same for rows that are equal."""
+    import torch
+
+    first: dict[Any, int] = {}
+    return torch.tensor([first.setdefault(digest, len(first)) for digest in digests])
 
 
 def weighted(rows: Any, weights: np.ndarray) -> Any:

@@ -38,6 +38,7 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         prompt. The rows come back with what makes the probe's outputs for them honest.
         """
         from sklopa._inference import run_rows
+        from sklopa._linear_start import ProbeRows
 
         if self._design.word_ids is not None:
             return rows
@@ -53,9 +54,10 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
         untrained = features.shape[1] - (0 if rows.embedding is None else rows.embedding.shape[1])
-        start = self._objective.start(features, rows.target, weight, n_optional=untrained)
-        network.head.start_from(*start[:2])
-        return rows.with_offset(start[2])
+        known = ProbeRows(features, rows.target, weight, rows.group, n_optional=untrained)
+        *solved, offset = self._objective.start(known)
+        network.head.start_from(*solved)
+        return rows.with_offset(offset)
 
     @property
     def _n_features_out(self) -> int:

@@ -12,7 +12,7 @@ rows are at first those of models that have not seen them, and what is left to l
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -35,6 +35,41 @@ _N_FOLDS = 5
 
 
 @dataclass(frozen=True)
+class ProbeRows:
+    """What a linear model is fitted on.
+
+    Attributes
+    ----------
+    features : Tensor of shape (n, D)
+    target : Tensor of shape (n,), class indices, or (n, K), numbers
+    weight : Tensor of shape (n,)
+    group : Tensor of shape (n,), equal for rows that hold the same input; all differ by default
+    n_optional : int
+        The first features may be left out, with coefficients of zero: so many of them.
+    """
+
+    features: Tensor
+    target: Tensor
+    weight: Tensor
+    group: Tensor | None = None
+    n_optional: int = 0
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Indices of rows to fit on and of rows held out. Equal rows are on the same side."""
+        group = np.arange(len(self)) if self.group is None else self.group.numpy()
+        distinct = np.unique(group)
+        if len(distinct) < 2:
+            return
+        split = KFold(min(_N_FOLDS, len(distinct)), shuffle=True, random_state=0).split
+        for _, held_out in split(distinct):
+            is_held_out = np.isin(group, distinct[held_out])
+            yield np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
+
+
+@dataclass(frozen=True)
 class LinearStart:
     """A linear model, and how it does on rows that it has not seen.
 
@@ -52,41 +87,24 @@ class LinearStart:
     offset: np.ndarray
 
 
-def logistic_start(
-    features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
-) -> LinearStart:
-    """A logistic regression on features (n, D), with a column for each class that is there.
-
-    The first `n_optional` features may be left out, with coefficients of zero.
-    """
-    few = len(target) < _ENOUGH_ROWS
+def logistic_start(rows: ProbeRows) -> LinearStart:
+    """A logistic regression, with a column for each class that is there."""
+    few = len(rows) < _ENOUGH_ROWS
     options = (_DEFAULT_INVERSE_PENALTY,) if few else _INVERSE_PENALTIES
-    models = [LogisticRegression(C=c, max_iter=100) for c in options]
-    return _solve(models, features, target, weight, _log_loss, n_optional)
+    return _solve([LogisticRegression(C=c, max_iter=100) for c in options], rows, _log_loss)
 
 
-def ridge_start(
-    features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0
-) -> LinearStart:
-    """A ridge regression of target (n, K) on features (n, D), with a column for each number.
-
-    The first `n_optional` features may be left out, with coefficients of zero.
-    """
-    few, total = len(target) < _ENOUGH_ROWS, float(weight.sum())
-    models = [Ridge(alpha=a * total) for a in ((_DEFAULT_PENALTY,) if few else _PENALTIES)]
-    return _solve(models, features, target, weight, _squared_error, n_optional)
+def ridge_start(rows: ProbeRows) -> LinearStart:
+    """A ridge regression, with a column for each number."""
+    few, total = len(rows) < _ENOUGH_ROWS, float(rows.weight.sum())
+    options = (_DEFAULT_PENALTY,) if few else _PENALTIES
+    return _solve([Ridge(alpha=a * total) for a in options], rows, _squared_error)
 
 
-def _solve(
-    models: Sequence[Any],
-    features: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    loss: Callable,
-    n_optional: int,
-) -> LinearStart:
+def _solve(models: Sequence[Any], rows: ProbeRows, loss: Callable) -> LinearStart:
     """The best of `models`, fitted on standardised features and given for them as they are."""
-    X, y, weight = features.double().numpy(), target.numpy(), weight.double().numpy()
+    X, y = rows.features.double().numpy(), rows.target.numpy()
+    weight = rows.weight.double().numpy()
     mean = np.average(X, axis=0, weights=weight)
     scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     scale[scale < 1e-12] = 1.0
@@ -94,11 +112,11 @@ def _solve(
     with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore")
         if len(models) > 1:
-            firsts = [0] if n_optional in (0, X.shape[1]) else [0, n_optional]
+            firsts = [0] if rows.n_optional in (0, X.shape[1]) else [0, rows.n_optional]
             model, first = _best(models, firsts, X, y, weight, loss)
         model.fit(X[:, first:], y, sample_weight=weight)
         coef, intercept = _per_class(model)
-        offset = _offset(model, X[:, first:], y, weight)
+        offset = _offset(model, rows.folds(), X[:, first:], y, weight)
     coef = np.pad(coef / scale[first:], ((0, 0), (first, 0)))
     return LinearStart(coef, intercept - coef @ mean, offset)
 
@@ -111,14 +129,16 @@ def _per_class(model: Any) -> tuple[np.ndarray, np.ndarray]:
     return coef, intercept
 
 
-def _offset(model: Any, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _offset(
+    model: Any, folds: Iterable, X: np.ndarray, y: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
     """Outputs (n, C) for each row of a model fitted without it, less those of `model`.
 
     Of a class that the other model has not seen it knows nothing: the output stays.
     """
     coef, intercept = _per_class(model)
     offset = np.zeros((len(X), len(coef)))
-    for train, test in KFold(min(_N_FOLDS, len(X)), shuffle=True, random_state=0).split(X):
+    for train, test in folds:
         if len(np.unique(y[train], axis=0)) < 2:
             continue
         other = clone(model).fit(X[train], y[train], sample_weight=weight[train])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sklopa._linear_start import LinearStart, logistic_start, ridge_start
+from sklopa._linear_start import LinearStart, ProbeRows, logistic_start, ridge_start
 
 # Logit of a class that no training row has, against those that some have.
 _ABSENT = -5.0
@@ -36,14 +38,14 @@ class CrossEntropy:
         """Loss of each row, (B,)."""
         return F.cross_entropy(outputs, target, reduction="none")
 
-    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+    def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features."""
-        n_rows, n_features = features.shape
+        n_rows, n_features = rows.features.shape
         weights, bias = torch.zeros(self.n_classes, n_features), torch.zeros(self.n_classes)
-        offset, present = torch.zeros(n_rows, self.n_classes), target.unique()
+        offset, present = torch.zeros(n_rows, self.n_classes), rows.target.unique()
         if len(present) > 1:
-            solved = logistic_start(features, target, weight, n_optional)
-            weights[present], bias[present], offset[:, present] = as_start(solved)
+            solved = as_start(logistic_start(rows))
+            weights[present], bias[present], offset[:, present] = solved
         bias[~torch.isin(torch.arange(self.n_classes), present)] = bias.min() + _ABSENT
         return weights, bias, offset
 
@@ -55,19 +57,18 @@ class BinaryCrossEntropy:
         """Loss of each row, (B,): the mean over the classes."""
         return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(dim=1)
 
-    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+    def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features for each class."""
-        solved = [self._start_column(features, column, weight, n_optional) for column in target.T]
-        weights, bias, offsets = zip(*solved, strict=True)
+        columns = [replace(rows, target=column) for column in rows.target.T]
+        weights, bias, offsets = zip(*map(self._start_column, columns), strict=True)
         return torch.stack(weights), torch.stack(bias), torch.stack(offsets, dim=1)
 
-    def _start_column(
-        self, features: Tensor, column: Tensor, weight: Tensor, n_optional: int
-    ) -> Start:
+    def _start_column(self, rows: ProbeRows) -> Start:
+        column = rows.target
         if column.min() == column.max():  # a class that is always or never there
             constant = torch.tensor(5.0 if column[0] > 0 else -5.0)
-            return torch.zeros(features.shape[1]), constant, torch.zeros(len(column))
-        weights, bias, offset = CrossEntropy(2).start(features, column.long(), weight, n_optional)
+            return torch.zeros(rows.features.shape[1]), constant, torch.zeros(len(rows))
+        weights, bias, offset = CrossEntropy(2).start(replace(rows, target=column.long()))
         return weights[1] - weights[0], bias[1] - bias[0], offset[:, 1] - offset[:, 0]
 
 
@@ -78,9 +79,9 @@ class SquaredError:
         """Loss of each row, (B,): the mean over the columns."""
         return (outputs - target).square().mean(dim=1)
 
-    def start(self, features: Tensor, target: Tensor, weight: Tensor, n_optional: int = 0) -> Start:
+    def start(self, rows: ProbeRows) -> Start:
         """A ridge regression on the features."""
-        return as_start(ridge_start(features, target, weight, n_optional))
+        return as_start(ridge_start(rows))
 
 
 class LogLikelihood:

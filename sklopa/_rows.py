@@ -23,6 +23,7 @@ class Rows:
     target : Tensor of shape (n,) or (n, C)
     weight : Tensor of shape (n,), with mean one
     offset : Tensor of shape (n, C), added to the outputs in training
+    group : Tensor of shape (n,), equal for rows that hold the same input
     """
 
     tokens: list[Item] | None = None
@@ -31,6 +32,7 @@ class Rows:
     target: Tensor | None = None
     weight: Tensor | None = None
     offset: Tensor | None = None
+    group: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.embedding if self.tokens is None else self.tokens)
@@ -57,6 +59,10 @@ class Rows:
     def with_offset(self, offset: Tensor) -> Rows:
         """The same rows with something to add to their outputs in training."""
         return replace(self, offset=offset)
+
+    def with_group(self, group: Tensor) -> Rows:
+        """The same rows, and which of them are equal."""
+        return replace(self, group=group)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """The rows at `indices` as one batch."""

@@ -106,7 +106,7 @@ MODELS = {
 
 def make(kind=NumericLoPAClassifier):
     # Outputs of images grow large at the rate of texts, and the rounding of float32 with them.
-    rate = 1e-3 if kind is NumericLoPAImageClassifier else 5e-3
+    rate = 2e-3 if kind is NumericLoPAImageClassifier else 5e-3
     return kind(
         MODELS[kind], prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
         max_iter=30, batch_size=64, learning_rate=rate, random_state=0,

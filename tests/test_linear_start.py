@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 
-from sklopa._linear_start import logistic_start, ridge_start
+from sklopa._linear_start import ProbeRows, logistic_start, ridge_start
 from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
 
 FOLDS = KFold(5, shuffle=True, random_state=0)
@@ -24,7 +24,7 @@ def accuracy(outputs, y):
 
 def test_with_the_offset_outputs_are_those_of_models_that_have_not_seen_the_row():
     X, y = noise(40, 12), torch.arange(40) % 3  # few rows: the penalty is not chosen
-    start = logistic_start(X, y, torch.ones(40))
+    start = logistic_start(ProbeRows(X, y, torch.ones(40)))
     model = LogisticRegression(C=0.002, max_iter=100)
     expected = cross_val_predict(model, X.numpy(), y.numpy(), cv=FOLDS, method="decision_function")
     outputs = X.numpy() @ start.coef.T + start.intercept + start.offset
@@ -33,7 +33,7 @@ def test_with_the_offset_outputs_are_those_of_models_that_have_not_seen_the_row(
 
 def test_numbers_have_an_offset_too():
     X, y = noise(40, 12), noise(40, 2, seed=1)
-    start = ridge_start(X, y, torch.ones(40))
+    start = ridge_start(ProbeRows(X, y, torch.ones(40)))
     inside = X.numpy() @ start.coef.T + start.intercept
     for k in range(2):
         outside = [
@@ -48,7 +48,7 @@ def test_numbers_have_an_offset_too():
 
 def test_labels_without_meaning_are_learned_by_heart_but_not_with_the_offset():
     X, y = noise(300, 400), torch.from_numpy(np.random.RandomState(1).randint(0, 2, 300))
-    start = logistic_start(X, y, torch.ones(300))
+    start = logistic_start(ProbeRows(X, y, torch.ones(300)))
     outputs = X.numpy() @ start.coef.T + start.intercept
     assert accuracy(outputs, y) > 0.8
     assert 0.4 < accuracy(outputs + start.offset, y) < 0.6
@@ -57,7 +57,7 @@ def test_labels_without_meaning_are_learned_by_heart_but_not_with_the_offset():
 def test_the_output_of_a_class_that_a_fold_lacks_stays():
     X, y = noise(40, 12), torch.arange(40) % 2
     y[7] = 2
-    start = logistic_start(X, y, torch.ones(40))
+    start = logistic_start(ProbeRows(X, y, torch.ones(40)))
     (fold,) = [test for _, test in FOLDS.split(X) if 7 in test]
     assert (start.offset[fold, 2] == 0).all()
     assert (start.offset[fold][:, :2] != 0).all()
@@ -67,13 +67,28 @@ def test_the_output_of_a_class_that_a_fold_lacks_stays():
 @pytest.mark.parametrize("n_rows", [2, 3, 5])
 def test_a_handful_of_rows_is_enough(n_rows):
     y = torch.arange(n_rows) % 2
-    start = logistic_start(noise(n_rows, 4), y, torch.ones(n_rows))
+    start = logistic_start(ProbeRows(noise(n_rows, 4), y, torch.ones(n_rows)))
     assert np.isfinite(start.offset).all()
+
+
+def test_a_single_row_has_nothing_to_compare_with():
+    start = ridge_start(ProbeRows(torch.ones(1, 4), torch.ones(1, 1), torch.ones(1)))
+    assert start.offset.tolist() == [[0.0]]
+
+
+def test_a_row_that_is_there_twice_is_held_out_as_a_whole():
+    X, y, twice = noise(20, 12), torch.arange(20) % 2, torch.arange(20).repeat_interleave(2)
+    repeated = ProbeRows(X[twice], y[twice], torch.ones(40), group=twice)
+    weighted = ProbeRows(X, y, 2 * torch.ones(20))
+    expected = logistic_start(weighted).offset[twice]
+    np.testing.assert_allclose(logistic_start(repeated).offset, expected, atol=1e-4)
+    alone = ProbeRows(X[twice], y[twice], torch.ones(40))  # nothing says that rows are equal
+    assert np.abs(logistic_start(alone).offset - expected).max() > 1e-2
 
 
 def test_a_class_that_no_row_has_gets_no_offset():
     X, y = noise(40, 12), 2 * (torch.arange(40) % 2)
-    weight, bias, offset = CrossEntropy(4).start(X, y, torch.ones(40))
+    weight, bias, offset = CrossEntropy(4).start(ProbeRows(X, y, torch.ones(40)))
     assert (weight.shape, bias.shape, offset.shape) == ((4, 12), (4,), (40, 4))
     assert (offset[:, [1, 3]] == 0).all()
     assert (offset[:, [0, 2]] != 0).all()
@@ -81,8 +96,8 @@ def test_a_class_that_no_row_has_gets_no_offset():
 
 def test_several_labels_have_an_offset_each():
     X, y = noise(40, 12), (torch.arange(40)[:, None] % torch.tensor([2, 3, 1]) == 0).float()
-    _, _, offset = BinaryCrossEntropy().start(X, y, torch.ones(40))
-    alone = logistic_start(X, y[:, 1].long(), torch.ones(40)).offset
+    _, _, offset = BinaryCrossEntropy().start(ProbeRows(X, y, torch.ones(40)))
+    alone = logistic_start(ProbeRows(X, y[:, 1].long(), torch.ones(40))).offset
     np.testing.assert_allclose(offset[:, 1], alone[:, 1] - alone[:, 0], rtol=1e-5)
     assert (offset[:, 2] == 0).all()  # always there: nothing to fit
 
