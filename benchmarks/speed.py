@@ -121,18 +121,18 @@ def median_ms(call, rows):
     return statistics.median(taken[len(taken) // 2 :])
 
 
-def workers_ours(options):
+def workers_ours(options, dtype="auto"):
     """What a second worker's copy of the weights adds, as a share of their size."""
     from joblib import Parallel, delayed
 
     held = []
     for n in (1, 2):
         with Parallel(n_jobs=2) as parallel:  # one worker imports and waits where n is 1
-            held.append(sum(parallel(delayed(hold_backbone)(i < n) for i in range(2))))
+            held.append(sum(parallel(delayed(hold_backbone)(i < n, dtype) for i in range(2))))
     return {"share": held[1] - held[0]}
 
 
-def hold_backbone(holds):
+def hold_backbone(holds, dtype):
     """Cost of the weights in this worker as a share of their size, while others hold them too.
 
     The precision of training steps counts, where it is another one.
@@ -144,12 +144,13 @@ def hold_backbone(holds):
     from sklopa import Backbone
     from sklopa._loading import load
 
-    load(Backbone(MODEL))  # tokenizer and code, which are not the weights, have been there before
-    Backbone(MODEL).release()
+    backbone = Backbone(MODEL, dtype=dtype)
+    load(backbone)  # tokenizer and code, which are not the weights, have been there before
+    backbone.release()
     gc.collect()
     before, cost, size = proportional_mib(), 0.0, 1.0
     if holds:
-        frozen = load(Backbone(MODEL))
+        frozen = load(backbone)
         for model in {frozen.model, frozen.in_steps.model}:
             for parameter in model.parameters():
                 parameter.sum()  # every page is touched
@@ -289,6 +290,7 @@ WORK = {
     "one row": one_row_ours,
     "one row bare": one_row_bare,
     "workers": workers_ours,
+    "workers float32": lambda o: workers_ours(o, "float32"),
 }
 # What is compared: a line, (work, figure) of ours and of the other side, the goal. The ratio is
 # ours / theirs where the goal is "of theirs", else theirs / ours.
@@ -311,6 +313,7 @@ LINES = [
 ALONE = [
     ("encoder calls for each distinct text of the grid", ("search", "calls"), "= 1"),
     ("memory that a second worker adds, of the weights", ("workers", "share"), "<= 0.2"),
+    ('the same with dtype="float32"', ("workers float32", "share"), "<= 0.2"),
 ]
 
 
