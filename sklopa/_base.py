@@ -59,6 +59,10 @@ COMMON_RULES = {
 TEXT_RULES = {"max_length": integer(1) | NONE, "nulls": one_of("error", "empty")}
 
 
+# Rows that are prepared at once for a prediction: memory does not grow with their number.
+_BLOCK_ROWS = 8192
+
+
 class BaseLoPA(CallbackSupportMixin, BaseEstimator):
     """What the estimators share besides fitting; not for use by itself.
 
@@ -140,11 +144,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             self._network = restore(self._design, self._weights)
         return self._network
 
-    def _prepare(self, inputs: Any) -> tuple[Any, tuple]:
+    def _prepare(self, inputs: Any, block: slice = slice(None)) -> tuple[Any, tuple]:
         """All that is computed once for a row, and what there is to say of truncation."""
         from sklopa._preparing import prepare_rows
 
-        return prepare_rows(self._live_network(), self._design, inputs.rows, self._memory_folder)
+        rows = inputs.rows[block]
+        return prepare_rows(self._live_network(), self._design, rows, self._memory_folder)
 
     @property
     def _memory_folder(self) -> Any:
@@ -167,12 +172,16 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         from sklopa._tokens import warn_truncated
 
         self._check_fitted()
-        rows, truncation = self._prepare(self._check_inputs(X, reset=False))
-        warn_truncated(*truncation)
-        network = self._live_network()
+        inputs, network = self._check_inputs(X, reset=False), self._live_network()
         run = {"outputs": network, "features": network.features, "prompts": network.prompts}
-        with rows_bar(self, len(rows)) as on_rows:
-            return run_rows(network, rows, run[what], self.batch_size, on_rows)
+        done, n_truncated = [], 0
+        with rows_bar(self, len(inputs)) as on_rows:
+            for start in range(0, len(inputs), _BLOCK_ROWS):
+                rows, truncation = self._prepare(inputs, slice(start, start + _BLOCK_ROWS))
+                n_truncated += truncation[0]
+                done.append(run_rows(network, rows, run[what], self.batch_size, on_rows))
+        warn_truncated(n_truncated, len(inputs), truncation[2])
+        return np.concatenate(done)
 
     def generate_prompts(self, X: Any) -> np.ndarray:
         """The soft prompt that is made for each row.

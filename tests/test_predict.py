@@ -52,6 +52,12 @@ def test_predict_does_not_depend_on_batch_size(make_classifier, colours, batch_s
     np.testing.assert_allclose(clf.generate_prompts(texts), prompts, **CLOSE)
 
 
+def test_blocks_of_rows_give_what_all_rows_at_once_give(fitted3, colours, monkeypatch):
+    whole = fitted3.predict_proba(colours[0])
+    monkeypatch.setattr(sklopa._base, "_BLOCK_ROWS", 4)
+    np.testing.assert_allclose(fitted3.predict_proba(colours[0]), whole, atol=1e-5)
+
+
 def test_predict_twice_gives_the_same_bits(fitted3, colours):
     np.testing.assert_array_equal(
         fitted3.decision_function(colours[0]), fitted3.decision_function(colours[0])
