@@ -40,16 +40,19 @@ def ablations(network: LoPANetwork) -> dict[str, Run]:
     return ways
 
 
-def probe_accuracy(features: Tensor, codes: np.ndarray) -> float:
-    """Accuracy of a logistic regression on features (n, E), cross-validated in up to five parts."""
-    hits = []
+def probe_accuracy(features: Tensor, codes: np.ndarray, n_views: int) -> float:
+    """Accuracy of a logistic regression on features (n, n_views E), cross-validated.
+
+    In up to five parts. As in the start of a head, a view that does not help is left out.
+    """
+    firsts, hits = range(0, features.shape[1], features.shape[1] // n_views), []
     for train, test in KFold(min(5, len(codes)), shuffle=True, random_state=0).split(codes):
         classes, target = np.unique(codes[train], return_inverse=True)
         if len(classes) < 2:
             decided = np.full(len(test), classes[0])
         else:
             weight, target = torch.ones(len(train)), torch.from_numpy(target)
-            probe = logistic_start(ProbeRows(features[train], target, weight))
+            probe = logistic_start(ProbeRows(features[train], target, weight, firsts=firsts))
             outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
             decided = classes[outputs.argmax(axis=1)]
         hits += (decided == codes[test]).tolist()

@@ -72,6 +72,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
 
     _rules = COMMON_RULES | TEXT_RULES
     _reads = "texts"
+    _n_views = 1  # of a row, for a linear head to read
 
     # What else than design and weights a fitted estimator cannot do without.
     _needed: tuple[str, ...] = ("n_features_in_",)

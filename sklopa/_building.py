@@ -34,6 +34,7 @@ class Design:
     pairs : bool, whether a row is two texts
     generates : bool, whether targets are texts
     reserved : int, positions kept free behind the text for what is generated
+    n_views : int, views of a row that the head reads: 2 with that of an earlier layer
     prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
         As the estimator parameters of the same names.
     """
@@ -54,6 +55,7 @@ class Design:
     pairs: bool = False
     generates: bool = False
     reserved: int = 0
+    n_views: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of the template in a dictionary of their own."""
@@ -99,6 +101,7 @@ def build(design: Design, seed: int = 0) -> LoPANetwork:
         prompt=_fresh_prompt(design, frozen, encoder, generator),
         head=_fresh_head(design, frozen, encoder),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
+        n_views=design.n_views,
     ).eval()
 
 
@@ -139,6 +142,6 @@ def _fresh_head(
     if design.word_ids is not None:
         return VerbalizerHead(frozen, list(design.word_ids))
     if design.is_probe:
-        return LinearHead(frozen, design.n_outputs, design.instance_width(frozen))
+        return LinearHead(frozen, design.n_outputs, design.n_views * design.instance_width(frozen))
     beside = design.instance_width(encoder) if encoder and not design.train_encoder else 0
-    return LinearHead(frozen, design.n_outputs, frozen.width + beside)
+    return LinearHead(frozen, design.n_outputs, frozen.width + design.n_views * beside)

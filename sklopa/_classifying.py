@@ -124,7 +124,8 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
         if self._is_multilabel:
             return scores
         features = embed_inputs(self._design, inputs.rows, self._memory_folder)
-        return scores | {"linear probe": probe_accuracy(features, labels.codes)}
+        accuracy = probe_accuracy(features, labels.codes, self._design.n_views)
+        return scores | {"linear probe": accuracy}
 
     # ------------------------------------------------------------------ steps, in calling order
 

@@ -135,6 +135,7 @@ class TrainedLoPA(BaseLoPA):
             train_encoder=self.train_encoder,
             max_length=getattr(self, "max_length", None),  # images have none
             pairs=self._has_pairs,
+            n_views=1 if self.train_encoder or words.get("word_ids") else self._n_views,
             **words,
         )
 

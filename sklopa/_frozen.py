@@ -143,8 +143,17 @@ class FrozenModel(Frozen):
         """One vector (B, D) for each text, from states (B, T, D)."""
         return pool(states, tokens, self.family.pooling)
 
+    def views(self, tokens: TokenBatch) -> list[Tensor]:
+        """States (B, T, D) of texts without a prompt: two thirds up the layers, and the last."""
+        out = self._run(self.inputs_behind(None, tokens), output_hidden_states=True)
+        earlier = (len(out.hidden_states) - 1) * 2 // 3  # the first one is what the layers read
+        return [out.hidden_states[earlier].float(), out[0].float()]
+
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
+        return self._run(inputs)[0].float()
+
+    def _run(self, inputs: PromptedBatch, **options: Any) -> Any:
         arguments = {
             "inputs_embeds": inputs.embeds.to(self.dtype),
             "attention_mask": inputs.mask,
@@ -155,7 +164,7 @@ class FrozenModel(Frozen):
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
         with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]), self._attention(inputs):
-            return self.base(**arguments)[0].float()
+            return self.base(**arguments, **options)
 
     def _attention(self, inputs: PromptedBatch) -> Any:
         """Plain attention for short rows in half precision on a CPU.

@@ -14,6 +14,8 @@ from sklopa.errors import FitFailed
 class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA):
     """An estimator whose head reads pooled states; not for use by itself."""
 
+    _n_views = 2
+
     def transform(self, X: Any) -> np.ndarray:
         """Adapted features: the states behind the prompt, pooled over each row.
 
@@ -53,8 +55,10 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
                 "or use Backbone(..., dtype='float32')."
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        untrained = features.shape[1] - (0 if rows.embedding is None else rows.embedding.shape[1])
-        known = ProbeRows(features, rows.target, weight, rows.group, n_optional=untrained)
+        blocks = [] if rows.embedding is None else rows.embedding[:1].chunk(network.n_views, dim=1)
+        widths = np.cumsum([block.shape[1] for block in blocks])
+        firsts = sorted({0, *(features.shape[1] - widths).tolist()})
+        known = ProbeRows(features, rows.target, weight, rows.group, firsts)
         *solved, offset = self._objective.start(known)
         network.head.start_from(*solved)
         return rows.with_offset(offset)

@@ -132,6 +132,7 @@ class LoPAImageClassifier(ClassifyingLoPA):
 
     _rules = COMMON_RULES | CLASS_RULES
     _reads = "images"
+    _n_views = 1
 
     def __init__(
         self,

@@ -1,4 +1,9 @@
-"""Tokens -> instance embedding: one vector for each row, from an encoder without a prompt."""
+"""Tokens -> instance embedding: one vector for each row, from an encoder without a prompt.
+
+Heads also read what earlier layers know, which serves some tasks better than the last layer does
+(Tenney et al., 2019): a second view of the row, two thirds up. It stands in front of the instance
+embedding, which prompts are made of.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +26,13 @@ from sklopa._memory import halve_until_it_fits
 _CHUNK_ROWS = 32
 
 
-def read_instances(frozen: Frozen, tokens: AnyBatch) -> Tensor:
-    """Instance embeddings (B, E) of one batch."""
-    return frozen.pool(frozen.states_behind(None, tokens), tokens)
+def read_instances(frozen: Frozen, tokens: AnyBatch, n_views: int = 1) -> Tensor:
+    """Instance embeddings (B, E) of one batch, with two views (B, 2 E)."""
+    if n_views == 1:
+        return frozen.pool(frozen.states_behind(None, tokens), tokens)
+    earlier, last = (frozen.pool(states, tokens) for states in frozen.views(tokens))
+    length, wanted = (view.norm(dim=1, keepdim=True) for view in (earlier, last))
+    return torch.cat([earlier * (wanted / length.clamp(min=1e-12)), last], dim=1)
 
 
 def embed_rows(
@@ -31,9 +40,11 @@ def embed_rows(
     rows: Sequence[Row],
     max_tokens: int | None,
     memory: str | os.PathLike | None = None,
+    n_views: int = 1,
 ) -> Tensor:
-    """Instance embeddings (n, E) on the CPU; each distinct row is encoded once in a process.
+    """Instance embeddings (n, n_views E) on the CPU.
 
+    Each distinct row is encoded once in a process.
     Of a text pair each text is encoded by itself, and the two vectors are compared: E = 2 D,
     their absolute difference and their product, element by element (Conneau et al., 2017).
     With a `memory` folder a text is encoded once for all processes that use the folder.
@@ -43,9 +54,10 @@ def embed_rows(
     """
     if rows and isinstance(rows[0], tuple):
         texts = [text for column in zip(*rows, strict=True) for text in column]
-        u, v = embed_rows(frozen, texts, max_tokens, memory).chunk(2)
-        return torch.cat([(u - v).abs(), u * v], dim=1)
-    namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens)
+        u, v = embed_rows(frozen, texts, max_tokens, memory, n_views).chunk(2)
+        u, v = (x.unflatten(1, (n_views, -1)) for x in (u, v))
+        return torch.cat([(u - v).abs(), u * v], dim=2).flatten(1)
+    namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens, n_views)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
         tokens, _ = frozen.reader(max_tokens).read(missing)
@@ -53,7 +65,7 @@ def embed_rows(
         for chunk in inference_chunks(lengths, _CHUNK_ROWS):
             chosen = [tokens[i] for i in chunk]
             vectors, rows_at_once = halve_until_it_fits(
-                lambda n, chosen=chosen: _embed_chunk(frozen, chosen, n),
+                lambda n, chosen=chosen: _embed_chunk(frozen, chosen, n, n_views),
                 rows_at_once,
                 max(map(len, chosen)),
             )
@@ -66,12 +78,14 @@ def embed_rows(
     return torch.from_numpy(np.stack(vectors))
 
 
-def _embed_chunk(frozen: Frozen, tokens: Sequence[Item], rows_at_once: int) -> np.ndarray:
+def _embed_chunk(
+    frozen: Frozen, tokens: Sequence[Item], rows_at_once: int, n_views: int
+) -> np.ndarray:
     parts = []
     with torch.no_grad():  # not inference mode: what a model keeps must serve training later
         for start in range(0, len(tokens), rows_at_once):
             batch = collate(tokens[start : start + rows_at_once]).to(frozen.device)
-            parts.append(read_instances(frozen, batch).cpu().numpy())
+            parts.append(read_instances(frozen, batch, n_views).cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -44,15 +44,15 @@ class ProbeRows:
     target : Tensor of shape (n,), class indices, or (n, K), numbers
     weight : Tensor of shape (n,)
     group : Tensor of shape (n,), equal for rows that hold the same input; all differ by default
-    n_optional : int
-        The first features may be left out, with coefficients of zero: so many of them.
+    firsts : sequence of int
+        Features from which on the model may read; those before have coefficients of zero.
     """
 
     features: Tensor
     target: Tensor
     weight: Tensor
     group: Tensor | None = None
-    n_optional: int = 0
+    firsts: Sequence[int] = (0,)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -112,8 +112,7 @@ def _solve(models: Sequence[Any], rows: ProbeRows, loss: Callable) -> LinearStar
     with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore")
         if len(models) > 1:
-            firsts = [0] if rows.n_optional in (0, X.shape[1]) else [0, rows.n_optional]
-            model, first = _best(models, firsts, X, y, weight, loss)
+            model, first = _best(models, rows.firsts, X, y, weight, loss)
         model.fit(X[:, first:], y, sample_weight=weight)
         coef, intercept = _per_class(model)
         offset = _offset(model, rows.folds(), X[:, first:], y, weight)

@@ -24,10 +24,12 @@ class LoPANetwork(nn.Module):
         prompt: LowRankPrompt | DeepPrompt | None,
         head: LinearHead | VerbalizerHead | None,
         encoder: TrainedEncoder | None = None,
+        n_views: int = 1,
     ) -> None:
         super().__init__()
         self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
         self.prompt, self.head, self.encoder = prompt, head, encoder
+        self.n_views = n_views
         self.to(frozen.device)
 
     @property
@@ -54,12 +56,14 @@ class LoPANetwork(nn.Module):
         The frozen model's own view of a row is known anyway; with it the head can never know
         less than a linear probe does.
         """
+        if batch.tokens is None:  # a linear probe: the frozen features came with the batch
+            return batch.embedding
         return self.head.inputs(self.features(batch), batch.embedding)
 
     def features(self, batch: Batch) -> Tensor:
         """Adapted features (B, D)."""
-        if batch.tokens is None:  # a linear probe: the frozen features came with the batch
-            return batch.embedding
+        if batch.tokens is None:
+            return self.instances(batch)
         return self.features_behind(self.prompts(batch), batch)
 
     def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
@@ -79,4 +83,8 @@ class LoPANetwork(nn.Module):
             return self.prompt(self.encoder(batch.encoder_tokens))
         if batch.embedding is None:  # nothing depends on the instance
             return self.prompt(torch.empty(len(batch.tokens), 0, device=self.device))
-        return self.prompt(batch.embedding)
+        return self.prompt(self.instances(batch))
+
+    def instances(self, batch: Batch) -> Tensor:
+        """Instance embeddings (B, E), the last of the views of a row."""
+        return batch.embedding.chunk(self.n_views, dim=1)[-1]

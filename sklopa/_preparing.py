@@ -36,7 +36,7 @@ def prepare_rows(
     tokens, n_truncated = frozen.reader(limit, design.template).read(inputs)
     truncation = (n_truncated, len(inputs), limit)
     if design.is_probe:
-        return Rows(embedding=embed_rows(frozen, inputs, limit, memory)), truncation
+        return Rows(embedding=embed_inputs(design, inputs, memory)), truncation
     if not design.reads_instances:
         return Rows(tokens=tokens), truncation
     encoder = load(design.encoder)
@@ -44,16 +44,17 @@ def prepare_rows(
     limit = token_limit(encoder, design.max_length, 0)
     if network.encoder is not None:
         return Rows(tokens=tokens, encoder_tokens=encoder.reader(limit).read(inputs)[0]), truncation
-    embedding = embed_rows(encoder, inputs, limit, memory)
+    embedding = embed_rows(encoder, inputs, limit, memory, design.n_views)
     return Rows(tokens=tokens, embedding=embedding), truncation
 
 
 def embed_inputs(
     design: Design, inputs: Sequence[Row], memory: str | os.PathLike | None = None
 ) -> Tensor:
-    """What the frozen model itself makes of inputs, without a prompt: (n, E)."""
+    """What the frozen model itself makes of inputs, without a prompt: (n, n_views E)."""
     frozen = load(design.backbone)
-    return embed_rows(frozen, inputs, token_limit(frozen, design.max_length, 0), memory)
+    limit = token_limit(frozen, design.max_length, 0)
+    return embed_rows(frozen, inputs, limit, memory, design.n_views)
 
 
 def token_limit(frozen: Frozen, max_length: int | None, n_rows: int) -> int | None:

@@ -5,7 +5,7 @@ import pytest
 import tiny
 import torch
 
-from sklopa import LoPAClassifier, cache_clear, cache_info
+from sklopa import Backbone, LoPAClassifier, cache_clear, cache_info
 from sklopa._instance import embed_rows
 from sklopa._loading import load
 
@@ -37,12 +37,35 @@ def test_a_text_that_many_pairs_share_is_embedded_once(pairs):
 
 def test_the_head_reads_the_instance_embedding_beside_the_states(make_classifier, reviews):
     clf = make_classifier().fit(*reviews)
-    features, embedding = clf.transform(reviews[0]), embed_rows(load(clf.model), reviews[0], None)
+    frozen = load(clf.model)
+    features, embedding = clf.transform(reviews[0]), embed_rows(frozen, reviews[0], None, n_views=2)
     weight, bias = clf._weights["head.weight"], clf._weights["head.bias"]
     logits = np.hstack([features, embedding.numpy()]) @ weight.T + bias
     np.testing.assert_allclose(
         clf.decision_function(reviews[0]), logits[:, 1] - logits[:, 0], atol=1e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_the_other_view_is_that_of_an_earlier_layer_as_long_as_the_last(kind):
+    frozen = load(Backbone.from_objects(*tiny.model(kind, num_hidden_layers=3)))
+    tokens, _ = frozen.reader(None).read(["a good film"])
+    with torch.no_grad():
+        out = frozen.base(torch.tensor([tokens[0].ids.tolist()]), output_hidden_states=True)
+    at = slice(None) if kind == "bert" else slice(-1, None)  # a decoder is read at its last token
+    earlier, last = (states[:, at].mean(dim=1) for states in (out.hidden_states[2], out[0]))
+    found = embed_rows(frozen, ["a good film"], None, n_views=2)
+    torch.testing.assert_close(
+        found, torch.cat([earlier * last.norm() / earlier.norm(), last], dim=1)
+    )
+
+
+def test_prompts_are_made_of_the_last_view_alone(make_classifier, reviews):
+    clf = make_classifier().fit(*reviews)
+    network, wanted = clf._live_network(), clf.generate_prompts(reviews[0])
+    last = embed_rows(network.frozen, reviews[0], None)
+    with torch.no_grad():
+        np.testing.assert_allclose(network.prompt(last).numpy(), wanted, atol=1e-6)
 
 
 def test_prompt_tuning_has_no_instance_embedding(make_classifier, reviews):

@@ -83,7 +83,7 @@ def test_repeated_texts_get_equal_results(fitted3):
 def test_without_a_prompt_it_is_a_linear_probe(make_classifier, colours):
     texts, labels = colours
     clf = make_classifier(prompt_length=0, max_iter=20, learning_rate=0.02).fit(texts, labels)
-    assert clf.n_trainable_parameters_ == 3 * (tiny.WIDTH + 1)
+    assert clf.n_trainable_parameters_ == 3 * (2 * tiny.WIDTH + 1)  # two views of a text
     assert clf.generate_prompts(texts).shape == (len(texts), 0, tiny.WIDTH)
     assert clf.score(texts, labels) > 0.6
     other = make_classifier(prompt_length=0, max_iter=1).fit(texts, labels)
@@ -114,7 +114,7 @@ def test_trained_values_are_counted(make_classifier, colours):
     P, R, H, D, C = 3, 2, 8, tiny.WIDTH, 3
     networks = 2 * (D * H + H) + (H * P * R + P * R) + (H * D * R + D * R)
     clf = make_classifier(max_iter=1).fit(*colours)
-    head = C * (2 * D + 1)  # states behind the prompt, and the instance embedding
+    head = C * (3 * D + 1)  # states behind the prompt, and two views of the text
     assert clf.n_trainable_parameters_ == P * D + networks + head
     stored = sum(value.size for value in clf._weights.values())
     assert stored == clf.n_trainable_parameters_ + 1  # and the unit that Z_S is counted in
@@ -141,8 +141,8 @@ def test_another_backbone_can_be_the_encoder(make_classifier, reviews):
     prompts = clf.generate_prompts(["good", "bad"])
     assert (prompts[0] != prompts[1]).any()
     own = make_classifier(learning_rate=1e-2, max_iter=1).fit(*reviews)
-    # The first layers of both networks read 16 values and not 32, and so does the head.
-    fewer = 2 * 16 * 8 + 2 * 16
+    # The first layers of both networks read 16 values and not 32; the head reads two views.
+    fewer = 2 * 16 * 8 + 2 * 2 * 16
     assert clf.n_trainable_parameters_ == own.n_trainable_parameters_ - fewer
 
 
