@@ -4,11 +4,12 @@
 
 reads DIR/TASK.train.jsonl and DIR/TASK.dev.jsonl (or .test.jsonl): JSON Lines with "text", perhaps
 "text_pair", and "label". The linear probe is a logistic regression, tuned by cross-validation, on
-the embeddings that LoPA's head reads too. LoRA (through `peft`) and full fine-tuning read mean
-states through a linear layer, a pair as one input; each has its learning rate chosen from RATES for
-each task, on a fifth of the training rows of the first seed. `--results FILE` keeps finished runs
-and goes on from them. The last columns are the expected calibration error in percent, trained
-values, seconds to fit (the choice of the rate left out), and stored bytes.
+the frozen embeddings; with "two layers", on both views of a text that LoPA's head reads. LoRA
+(through `peft`) and full fine-tuning read mean states through a linear layer, a pair as one input;
+each has its learning rate chosen from RATES for each task, on a fifth of the training rows of the
+first seed. `--results FILE` keeps finished runs and goes on from them. The last columns are the
+expected calibration error in percent, trained values, seconds to fit (the choice of the rate left
+out), and stored bytes.
 """
 
 import argparse
@@ -26,7 +27,8 @@ PROMPTS = {
 }
 RATES = {"LoRA": [5e-4, 1e-3, 2e-3], "full fine-tuning": [2e-5, 5e-5, 1e-4]}
 HEAD_RATE = 5e-3
-METHODS = ["linear probe", *PROMPTS, *RATES]
+PROBES = {"linear probe": 1, "linear probe, two layers": 2}
+METHODS = [*PROBES, *PROMPTS, *RATES]
 
 
 def draw(options, seed):
@@ -41,8 +43,8 @@ def draw(options, seed):
 def run(options, method, seed):
     """Fit one method once; a dictionary of figures."""
     (texts, labels), (held_out, truth) = draw(options, seed)
-    if method == "linear probe":
-        figures, classes, p = probe(options, texts, labels, held_out, seed)
+    if method in PROBES:
+        figures, classes, p = probe(options, PROBES[method], texts, labels, held_out, seed)
     elif method in PROMPTS:
         figures, classes, p = prompted(options, PROMPTS[method], texts, labels, held_out, seed)
     else:
@@ -68,7 +70,7 @@ def estimator(options, seed, **parameters):
     return LoPAClassifier(**model, **parameters, random_state=seed)
 
 
-def probe(options, texts, labels, held_out, seed):
+def probe(options, n_views, texts, labels, held_out, seed):
     """A tuned logistic regression on the frozen model's embeddings."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, KFold
@@ -77,7 +79,8 @@ def probe(options, texts, labels, held_out, seed):
 
     started = time.perf_counter()
     encoder = estimator(options, seed, prompt_length=0, max_iter=1).fit(texts, labels)
-    features = encoder.transform(texts)
+    read = encoder.transform if n_views == 1 else lambda rows: both_views(encoder, rows)
+    features = read(texts)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
         {"logisticregression__C": np.logspace(-4, 0, 9)},
@@ -89,7 +92,14 @@ def probe(options, texts, labels, held_out, seed):
         "seconds": time.perf_counter() - started,
         "bytes": len(pickle.dumps(search.best_estimator_)),
     }
-    return figures, search.classes_, search.predict_proba(encoder.transform(held_out))
+    return figures, search.classes_, search.predict_proba(read(held_out))
+
+
+def both_views(encoder, texts):
+    """What the head of a fitted classifier reads beside the states."""
+    from sklopa._preparing import embed_inputs
+
+    return embed_inputs(encoder._design, encoder._check_inputs(texts, reset=False).rows).numpy()
 
 
 def prompted(options, parameters, texts, labels, held_out, seed):

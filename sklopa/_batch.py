@@ -127,8 +127,8 @@ class Batch:
     Attributes
     ----------
     tokens : TokenBatch, or PixelBatch, of what the frozen backbone reads
-    embedding : Tensor of shape (B, E), the instance embeddings (or, for a linear probe,
-        the frozen features themselves)
+    embedding : Tensor of shape (B, n_views E), the instance embeddings (or, for a linear probe,
+        the frozen features themselves) and, before them, other views of the rows
     encoder_tokens : batch of what a *trained* instance encoder reads
     target : Tensor of shape (B,) or (B, C)
     weight : Tensor of shape (B,), sample weights with mean one over the training set

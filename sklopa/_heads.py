@@ -12,7 +12,7 @@ from sklopa._pooling import states_at
 
 
 class LinearHead(nn.Module):
-    """A trained linear layer on pooled states, and on the instance embedding where there is one.
+    """A trained linear layer on pooled states, and on the views of the row where there are any.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class LinearHead(nn.Module):
         Model whose states are read, pooled as the model has it.
     n_outputs : int, C
     n_inputs : int
-        D, or D + E with the instance embedding beside the states.
+        D, or D + n_views E with the views of the row, instance embedding last, beside them.
     """
 
     def __init__(self, frozen: Frozen, n_outputs: int, n_inputs: int) -> None:

@@ -51,7 +51,7 @@ class LoPANetwork(nn.Module):
         return self.head(self.head_inputs(batch))
 
     def head_inputs(self, batch: Batch) -> Tensor:
-        """What the head reads: adapted features, and the instance embedding beside them.
+        """What the head reads: adapted features, and the views of the row beside them.
 
         The frozen model's own view of a row is known anyway; with it the head can never know
         less than a linear probe does.

@@ -224,6 +224,8 @@ def _check_design(
         raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
     if type(design.reserved) is not int or design.reserved < 0:
         raise refused(f"its design keeps {design.reserved!r} positions free")
+    if type(design.n_views) is not int or not 1 <= design.n_views <= estimator._n_views:
+        raise refused(f"its design reads {design.n_views!r} views of a row")
     estimator._check_room(design)
     classes = getattr(estimator, "classes_", None)
     if classes is not None and classes.shape != (design.n_outputs,):

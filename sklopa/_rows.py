@@ -18,7 +18,7 @@ class Rows:
     Attributes
     ----------
     tokens : list of Tokens, or Pixels, that the frozen backbone reads
-    embedding : Tensor of shape (n, E)
+    embedding : Tensor of shape (n, n_views E), as in a batch
     encoder_tokens : list of what a trained instance encoder reads
     target : Tensor of shape (n,) or (n, C)
     weight : Tensor of shape (n,), with mean one

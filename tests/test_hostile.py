@@ -132,6 +132,7 @@ FORGED = {
     "huge_output": (lambda m, t: _design(m, n_outputs=10**9), "are stored"),
     "negative_prompt": (lambda m, t: _design(m, prompt_length=-3), "an integer >= 0"),
     "negative_reserve": (lambda m, t: _design(m, reserved=-1), "positions free"),
+    "many_views": (lambda m, t: _design(m, n_views=10**9), "views of a row"),
     "huge_reserve": (lambda m, t: _design(m, reserved=10**9), "leave room for text"),
     "format_that_reaches_out": (
         lambda m, t: _design(m, template=_template("{text.__class__}")), "more than texts"

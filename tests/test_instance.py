@@ -1,11 +1,14 @@
 """Instance embeddings: one text, two texts, and what the head makes of them."""
 
+import pickle
+
 import numpy as np
 import pytest
 import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier, cache_clear, cache_info
+from sklopa._building import Design
 from sklopa._instance import embed_rows
 from sklopa._loading import load
 
@@ -66,6 +69,17 @@ def test_prompts_are_made_of_the_last_view_alone(make_classifier, reviews):
     last = embed_rows(network.frozen, reviews[0], None)
     with torch.no_grad():
         np.testing.assert_allclose(network.prompt(last).numpy(), wanted, atol=1e-6)
+
+
+def test_what_was_fitted_when_heads_read_one_view_runs_as_it_did(tiny_folder, reviews, monkeypatch):
+    monkeypatch.setattr(LoPAClassifier, "_n_views", 1)
+    clf = LoPAClassifier(tiny_folder, prompt_length=3, rank=2, max_iter=1).fit(*reviews)
+    monkeypatch.undo()
+    values = clf._design.as_dict()
+    del values["n_views"]
+    wanted, clf._design = clf.predict_proba(reviews[0]), Design.from_dict(values)
+    again = pickle.loads(pickle.dumps(clf)).predict_proba(reviews[0])
+    np.testing.assert_allclose(again, wanted, atol=1e-6)
 
 
 def test_prompt_tuning_has_no_instance_embedding(make_classifier, reviews):
