@@ -125,3 +125,21 @@ def test_a_model_that_was_saved_anew_is_another_model(tmp_path, reviews):
 def test_live_objects_are_kept_in_the_process_only(tmp_path, reviews):
     make(tiny.backbone(), tmp_path / "cache").fit(*reviews)
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.stress
+def test_predictions_of_many_texts_take_no_more_memory_than_those_of_few(tiny_folder):
+    script = (
+        "import resource, sys\n"
+        "from sklopa import LoPAClassifier, _cache\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "_cache.EMBEDDINGS.max_bytes = _cache.TOKENS.max_bytes = 1 << 20  # full at once\n"
+        "texts = ['the film was good and red ' * (1 + i % 5) + str(i) for i in range(40_000)]\n"
+        "clf = LoPAClassifier(sys.argv[1], prompt_length=2, rank=1, max_iter=1)\n"
+        "clf.fit(texts[:8], [0, 1] * 4).predict(texts[:10_000])\n"
+        "few = peak(); clf.predict(texts[10_000:]); print(peak() - few)\n"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", script, tiny_folder]
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert int(done.stdout) < 20 << 10  # KiB, for 30 000 texts
