@@ -51,8 +51,9 @@ class LoPAClassifier(ClassifyingLoPA):
         Train (a private copy of) the encoder too. All of its weights then count as trainable,
         and are stored with the classifier.
     head : {"linear", "verbalizer"}, default="linear"
-        "linear" trains a linear layer on the pooled states of the text. "verbalizer" trains the
-        prompt alone and reads one word a class from the model's own vocabulary: at the mask of
+        "linear" trains a linear layer on the pooled states of the text and, unless ``rank=0``, on
+        its embedding and an earlier layer's view of it. "verbalizer" trains the prompt alone and
+        reads one word a class from the model's own vocabulary: at the mask of
         a masked language model, or after the template for a causal one.
     template : str, default=None
         For ``head="verbalizer"``: text with ``{text}``, ``{text_pair}`` for pairs, and ``{mask}``

@@ -36,8 +36,9 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
     def _start_head(self, rows: Any, total_weight: float) -> Any:
         """Begin as a linear probe: with the best linear reading of what is known without training.
 
-        That is the instance embeddings and, where they help, the states behind the untrained
-        prompt. The rows come back with what makes the probe's outputs for them honest.
+        That is the instance embeddings and, where they help, the earlier view of the rows and the
+        states behind the untrained prompt. The rows come back with what makes the probe's outputs
+        for them honest.
         """
         from sklopa._inference import run_rows
         from sklopa._linear_start import ProbeRows
@@ -55,10 +56,9 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
                 "or use Backbone(..., dtype='float32')."
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        blocks = [] if rows.embedding is None else rows.embedding[:1].chunk(network.n_views, dim=1)
-        widths = np.cumsum([block.shape[1] for block in blocks])
-        firsts = sorted({0, *(features.shape[1] - widths).tolist()})
-        known = ProbeRows(features, rows.target, weight, rows.group, firsts)
+        width, beside = features.shape[1], 0 if rows.embedding is None else rows.embedding.shape[1]
+        views = range(width - beside, width, max(1, beside // network.n_views))
+        known = ProbeRows(features, rows.target, weight, rows.group, firsts=sorted({0, *views}))
         *solved, offset = self._objective.start(known)
         network.head.start_from(*solved)
         return rows.with_offset(offset)
