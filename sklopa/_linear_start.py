@@ -14,13 +14,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold
 from torch import Tensor
 
 # Inverse penalties of the logistic model, and penalties a row of the ridge model, on standardised
@@ -30,7 +29,7 @@ _DEFAULT_INVERSE_PENALTY = 0.002
 _PENALTIES = (10.0, 1.0, 0.1, 0.01)
 _DEFAULT_PENALTY = 0.1
 _ENOUGH_ROWS = 50
-_HELD_OUT = 0.2
+_ENOUGH_HELD_OUT = 200
 _N_FOLDS = 5
 
 
@@ -112,7 +111,7 @@ def _solve(models: Sequence[Any], rows: ProbeRows, loss: Callable) -> LinearStar
     with warnings.catch_warnings():  # a start need not have converged
         warnings.simplefilter("ignore")
         if len(models) > 1:
-            model, first = _best(models, rows.firsts, X, y, weight, loss)
+            model, first = _best(models, rows, X, y, weight, loss)
         model.fit(X[:, first:], y, sample_weight=weight)
         coef, intercept = _per_class(model)
         offset = _offset(model, rows.folds(), X[:, first:], y, weight)
@@ -152,7 +151,7 @@ def _offset(
 
 def _best(
     models: Sequence[Any],
-    firsts: Sequence[int],
+    rows: ProbeRows,
     X: np.ndarray,
     y: np.ndarray,
     weight: np.ndarray,
@@ -160,20 +159,38 @@ def _best(
 ) -> tuple[Any, int]:
     """The model, not fitted, and the first column for it, that serve held-out rows best.
 
-    Of those within a standard error of the best it is the first, the most strongly regularised
-    one (Breiman et al., 1984): it leaves most to the prompt.
+    Of models within a standard error of the best, on the same columns, it is the first, the most
+    strongly regularised one (Breiman et al., 1984): it leaves most to the prompt.
     """
-    train, test = train_test_split(np.arange(len(X)), test_size=_HELD_OUT, random_state=0)
-    if len(np.unique(y[train], axis=0)) < 2:
+    folds = _enough([fold for fold in rows.folds() if len(np.unique(y[fold[0]], axis=0)) > 1])
+    if not folds:
         return models[len(models) // 2], 0
-    choices, losses = list(product(models, firsts)), []
-    for model, first in choices:
-        tried = clone(model).fit(X[train, first:], y[train], sample_weight=weight[train])
-        losses.append(loss(tried, X[test, first:], y[test]) * weight[test] / weight[test].mean())
-    means = np.mean(losses, axis=1)
-    best = int(means.argmin())
-    allowed = means[best] + np.std(losses[best]) / np.sqrt(len(test))
-    return choices[int(np.argmax(means <= allowed))]
+    test = np.concatenate([held_out for _, held_out in folds])
+    losses = np.empty((len(rows.firsts), len(models), len(test)))
+    for i, first in enumerate(rows.firsts):
+        Z = _rotated(X[:, first:])
+        for k, model in enumerate(models):
+            tried = [(clone(model).fit(Z[a], y[a], sample_weight=weight[a]), b) for a, b in folds]
+            losses[i, k] = np.concatenate([loss(fitted, Z[b], y[b]) for fitted, b in tried])
+    losses *= weight[test] / weight[test].mean()
+    means = losses.mean(axis=2)
+    i, k = np.unravel_index(means.argmin(), means.shape)
+    allowed = means[i, k] + losses[i, k].std() / np.sqrt(len(test))
+    return models[int(np.argmax(means[i] <= allowed))], rows.firsts[i]
+
+
+def _enough(folds: Sequence[tuple]) -> Sequence[tuple]:
+    """The first of the folds that together hold out enough rows to judge by."""
+    seen = np.cumsum([len(held_out) for _, held_out in folds])
+    return folds[: 1 + int(np.searchsorted(seen, _ENOUGH_HELD_OUT))]
+
+
+def _rotated(X: np.ndarray) -> np.ndarray:
+    """X (n, D) in at most n columns: a penalised linear model cannot tell, and is fitted faster."""
+    if len(X) >= X.shape[1]:
+        return X
+    u, s, _ = np.linalg.svd(X, full_matrices=False)
+    return u * s
 
 
 def _log_loss(model: LogisticRegression, X: np.ndarray, y: np.ndarray) -> np.ndarray:
