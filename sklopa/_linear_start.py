@@ -132,10 +132,13 @@ def _offset(
 ) -> np.ndarray:
     """Outputs (n, C) for each row of a model fitted without it, less those of `model`.
 
-    Of a class that the other model has not seen it knows nothing: the output stays.
+    Of a class that the other model has not seen it knows nothing: the output stays. With fewer
+    rows a class than folds that is so too often, and there is no offset.
     """
     coef, intercept = _per_class(model)
     offset = np.zeros((len(X), len(coef)))
+    if is_classifier(model) and len(X) < _N_FOLDS * len(coef):
+        return offset
     for train, test in folds:
         if len(np.unique(y[train], axis=0)) < 2:
             continue

@@ -64,6 +64,13 @@ def test_the_output_of_a_class_that_a_fold_lacks_stays():
     assert (np.delete(start.offset[:, 2], fold) != 0).all()
 
 
+def test_with_fewer_rows_a_class_than_folds_there_is_no_offset():
+    for n_classes, expected in ((8, True), (9, False)):
+        y = torch.arange(40) % n_classes
+        start = logistic_start(ProbeRows(noise(40, 12), y, torch.ones(40)))
+        assert start.offset.any() == expected
+
+
 @pytest.mark.parametrize("n_rows", [2, 3, 5])
 def test_a_handful_of_rows_is_enough(n_rows):
     y = torch.arange(n_rows) % 2
