@@ -36,31 +36,35 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
     def _start_head(self, rows: Any, total_weight: float) -> Any:
         """Begin as a linear probe: with the best linear reading of what is known without training.
 
-        That is the instance embeddings and, where they help, the earlier view of the rows and the
-        states behind the untrained prompt. The rows come back with what makes the probe's outputs
-        for them honest.
+        That is the instance embeddings and, where it helps, the earlier view of the rows. The
+        states behind the untrained prompt tell little more, as long as they are of the same
+        model; else, and where there is no embedding, they are read as well. The rows come back
+        with what makes the probe's outputs for them honest.
         """
-        from sklopa._inference import run_rows
-        from sklopa._linear_start import ProbeRows
-
-        if self._design.word_ids is not None:
+        network, design, beside = self._network, self._design, rows.embedding
+        if design.word_ids is not None:
             return rows
         import torch
 
-        network = self._network
-        inputs = run_rows(network, rows, network.head_inputs, self.batch_size)
-        features = torch.from_numpy(inputs)
-        if not torch.isfinite(features).all():
+        from sklopa._inference import run_rows
+        from sklopa._linear_start import ProbeRows
+
+        if beside is not None and design.encoder == design.backbone:
+            known = beside
+        else:
+            states = run_rows(network, rows, network.head_inputs, self.batch_size)
+            known = torch.from_numpy(states)
+        if not torch.isfinite(known).all():
             raise FitFailed(
-                f"The states of {self._design.backbone.model} are not finite. Check its weights, "
+                f"The states of {design.backbone.model} are not finite. Check its weights, "
                 "or use Backbone(..., dtype='float32')."
             )
         weight = rows.weight * (total_weight / len(rows))  # as given: weight 2 is the row twice
-        width, beside = features.shape[1], 0 if rows.embedding is None else rows.embedding.shape[1]
-        views = range(width - beside, width, max(1, beside // network.n_views))
-        known = ProbeRows(features, rows.target, weight, rows.group, firsts=sorted({0, *views}))
-        *solved, offset = self._objective.start(known)
-        network.head.start_from(*solved)
+        width, n_beside = known.shape[1], 0 if beside is None else beside.shape[1]
+        views = range(width - n_beside, width, max(1, n_beside // network.n_views))
+        solved = ProbeRows(known, rows.target, weight, rows.group, sorted({0, *views}))
+        *start, offset = self._objective.start(solved)
+        network.head.start_from(*start)
         return rows.with_offset(offset)
 
     @property

@@ -45,8 +45,8 @@ class LinearHead(nn.Module):
 
     @torch.no_grad()
     def start_from(self, weight: Tensor, bias: Tensor) -> None:
-        """Begin at a solved linear model: weight (C, n_inputs), bias (C,)."""
-        self.weight.copy_(weight)
+        """Begin at a linear model of the last D' inputs: weight (C, D'), bias (C,)."""
+        self.weight[:, self.weight.shape[1] - weight.shape[1] :] = weight
         self.bias.copy_(bias)
 
 

@@ -49,6 +49,20 @@ def test_the_head_reads_the_instance_embedding_beside_the_states(make_classifier
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "reads"), [({}, False), ({"encoder": True}, True), ({"rank": 0}, True)]
+)
+def test_a_start_reads_the_untrained_states_only_where_views_are_not_of_their_model(
+    options, reads, make_classifier, reviews
+):
+    if "encoder" in options:
+        options = {"encoder": Backbone.from_objects(*tiny.model("distilbert"))}
+    clf = make_classifier(learning_rate=1e-12, max_iter=1, **options).fit(*reviews)
+    weight = clf._weights["head.weight"]
+    assert (np.abs(weight[:, : tiny.WIDTH]).max() > 1e-6) == reads
+    assert np.abs(weight).max() > 1e-6
+
+
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_the_other_view_is_that_of_an_earlier_layer_as_long_as_the_last(kind):
     frozen = load(Backbone.from_objects(*tiny.model(kind, num_hidden_layers=3)))
