@@ -50,9 +50,10 @@ def test_the_head_reads_the_instance_embedding_beside_the_states(make_classifier
 
 
 @pytest.mark.parametrize(
-    ("options", "reads"), [({}, False), ({"encoder": True}, True), ({"rank": 0}, True)]
+    ("options", "reads"),
+    [({}, False), ({"depth": "deep"}, True), ({"encoder": True}, True), ({"rank": 0}, True)],
 )
-def test_a_start_reads_the_untrained_states_only_where_views_are_not_of_their_model(
+def test_a_start_reads_the_untrained_states_where_views_tell_less(
     options, reads, make_classifier, reviews
 ):
     if "encoder" in options:
