@@ -24,7 +24,7 @@ from torch import Tensor
 
 # Inverse penalties of the logistic model, and penalties a row of the ridge model, on standardised
 # features; the middle ones serve where there are too few rows to choose by.
-_INVERSE_PENALTIES = (0.0004, 0.002, 0.01, 0.05, 0.25)
+_INVERSE_PENALTIES = (0.0004, 0.002, 0.01, 0.05, 0.25, 1.0)
 _DEFAULT_INVERSE_PENALTY = 0.002
 _PENALTIES = (10.0, 1.0, 0.1, 0.01)
 _DEFAULT_PENALTY = 0.1
@@ -132,12 +132,12 @@ def _offset(
 ) -> np.ndarray:
     """Outputs (n, C) for each row of a model fitted without it, less those of `model`.
 
-    Of a class that the other model has not seen it knows nothing: the output stays. With fewer
-    rows a class than folds that is so too often, and there is no offset.
+    Of a class that the other model has not seen it knows nothing: the output stays. Where that
+    is so too often, there is no offset.
     """
     coef, intercept = _per_class(model)
     offset = np.zeros((len(X), len(coef)))
-    if is_classifier(model) and len(X) < _N_FOLDS * len(coef):
+    if _has_few_rows_a_class(model, y):
         return offset
     for train, test in folds:
         if len(np.unique(y[train], axis=0)) < 2:
@@ -163,7 +163,8 @@ def _best(
     """The model, not fitted, and the first column for it, that serve held-out rows best.
 
     Of models within a standard error of the best, on the same columns, it is the first, the most
-    strongly regularised one (Breiman et al., 1984): it leaves most to the prompt.
+    strongly regularised one (Breiman et al., 1984): it leaves most to the prompt. With few rows a
+    class there is no offset, training has little to learn, and the best itself is taken.
     """
     folds = _enough([fold for fold in rows.folds() if len(np.unique(y[fold[0]], axis=0)) > 1])
     if not folds:
@@ -178,8 +179,15 @@ def _best(
     losses *= weight[test] / weight[test].mean()
     means = losses.mean(axis=2)
     i, k = np.unravel_index(means.argmin(), means.shape)
+    if _has_few_rows_a_class(models[k], y):
+        return models[k], rows.firsts[i]
     allowed = means[i, k] + losses[i, k].std() / np.sqrt(len(test))
     return models[int(np.argmax(means[i] <= allowed))], rows.firsts[i]
+
+
+def _has_few_rows_a_class(model: Any, y: np.ndarray) -> bool:
+    """Whether a class has fewer rows than there are folds, so that models without one lack it."""
+    return is_classifier(model) and len(y) < _N_FOLDS * len(np.unique(y))
 
 
 def _enough(folds: Sequence[tuple]) -> Sequence[tuple]:
