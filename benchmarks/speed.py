@@ -164,9 +164,19 @@ def hold_backbone(holds, dtype):
 
 
 def proportional_mib():
-    """Proportional set size of this process, MiB."""
-    with open("/proc/self/smaps_rollup", encoding="ascii") as handle:
-        return next(int(line.split()[1]) for line in handle if line.startswith("Pss:")) / 1024
+    """Proportional set size of this process, MiB, without the code of shared libraries.
+
+    The share of a library's pages depends on who else on the machine runs it just now.
+    """
+    total, is_library = 0, False
+    with open("/proc/self/smaps", encoding="utf-8") as handle:
+        for line in handle:
+            first, *rest = line.split()
+            if not first.endswith(":"):  # the first line of a mapping: address ... path
+                is_library = ".so" in rest[-1]
+            elif first == "Pss:" and not is_library:
+                total += int(rest[0])
+    return total / 1024
 
 
 # ---------------------------------------------------------------------- the peers

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
 from sklopa._linear_start import ProbeRows, logistic_start, ridge_start
 from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
@@ -69,6 +70,15 @@ def test_with_fewer_rows_a_class_than_folds_there_is_no_offset():
         y = torch.arange(40) % n_classes
         start = logistic_start(ProbeRows(noise(40, 12), y, torch.ones(40)))
         assert start.offset.any() == expected
+
+
+def test_with_few_rows_a_class_the_best_penalty_is_taken_not_the_strongest_as_good():
+    y = torch.arange(60) % 20
+    centres = 0.4 * np.random.RandomState(1).randn(20, 40)
+    X = torch.from_numpy(StandardScaler().fit_transform(centres[y] + noise(60, 40).numpy()))
+    start = logistic_start(ProbeRows(X, y, torch.ones(60)))
+    best = LogisticRegression(C=0.25, max_iter=100).fit(X, y)  # 0.05 is within an error of it
+    np.testing.assert_allclose(start.coef, best.coef_, atol=1e-3)
 
 
 @pytest.mark.parametrize("n_rows", [2, 3, 5])
