@@ -37,9 +37,9 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         """Begin as a linear probe: with the best linear reading of what is known without training.
 
         That is the instance embeddings and, where it helps, the earlier view of the rows. The
-        states behind an untrained prompt at the input tell little more, as long as they are of
-        the same model; else, and where there is no embedding, they are read as well. The rows
-        come back with what makes the probe's outputs for them honest.
+        states behind an untrained prompt at the input tell little more than two views of the same
+        model; elsewhere they are read as well. The rows come back with what makes the probe's
+        outputs for them honest.
         """
         network, design, beside = self._network, self._design, rows.embedding
         if design.word_ids is not None:
@@ -49,8 +49,8 @@ class HeadedLoPA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TrainedLoPA)
         from sklopa._inference import run_rows
         from sklopa._linear_start import ProbeRows
 
-        same_model = beside is not None and design.encoder == design.backbone
-        if same_model and design.depth == "shallow":
+        two_views = beside is not None and network.n_views > 1
+        if two_views and design.encoder == design.backbone and design.depth == "shallow":
             known = beside
         else:
             states = run_rows(network, rows, network.head_inputs, self.batch_size)

@@ -53,12 +53,14 @@ class ProbeRows:
     group: Tensor | None = None
     firsts: Sequence[int] = (0,)
 
-    def __len__(self) -> int:
-        return len(self.features)
+    @property
+    def n_distinct(self) -> int:
+        """Number of rows that differ: a row that is there twice is one of weight 2."""
+        return len(self.features) if self.group is None else len(self.group.unique())
 
     def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices of rows to fit on and of rows held out. Equal rows are on the same side."""
-        group = np.arange(len(self)) if self.group is None else self.group.numpy()
+        group = np.arange(len(self.features)) if self.group is None else self.group.numpy()
         distinct = np.unique(group)
         if len(distinct) < 2:
             return
@@ -88,14 +90,14 @@ class LinearStart:
 
 def logistic_start(rows: ProbeRows) -> LinearStart:
     """A logistic regression, with a column for each class that is there."""
-    few = len(rows) < _ENOUGH_ROWS
+    few = rows.n_distinct < _ENOUGH_ROWS
     options = (_DEFAULT_INVERSE_PENALTY,) if few else _INVERSE_PENALTIES
     return _solve([LogisticRegression(C=c, max_iter=100) for c in options], rows, _log_loss)
 
 
 def ridge_start(rows: ProbeRows) -> LinearStart:
     """A ridge regression, with a column for each number."""
-    few, total = len(rows) < _ENOUGH_ROWS, float(rows.weight.sum())
+    few, total = rows.n_distinct < _ENOUGH_ROWS, float(rows.weight.sum())
     options = (_DEFAULT_PENALTY,) if few else _PENALTIES
     return _solve([Ridge(alpha=a * total) for a in options], rows, _squared_error)
 
@@ -114,7 +116,8 @@ def _solve(models: Sequence[Any], rows: ProbeRows, loss: Callable) -> LinearStar
             model, first = _best(models, rows, X, y, weight, loss)
         model.fit(X[:, first:], y, sample_weight=weight)
         coef, intercept = _per_class(model)
-        offset = _offset(model, rows.folds(), X[:, first:], y, weight)
+        folds = () if _has_few_rows_a_class(model, rows) else rows.folds()
+        offset = _offset(model, folds, X[:, first:], y, weight)
     coef = np.pad(coef / scale[first:], ((0, 0), (first, 0)))
     return LinearStart(coef, intercept - coef @ mean, offset)
 
@@ -132,13 +135,10 @@ def _offset(
 ) -> np.ndarray:
     """Outputs (n, C) for each row of a model fitted without it, less those of `model`.
 
-    Of a class that the other model has not seen it knows nothing: the output stays. Where that
-    is so too often, there is no offset.
+    Of a class that the other model has not seen it knows nothing: the output stays.
     """
     coef, intercept = _per_class(model)
     offset = np.zeros((len(X), len(coef)))
-    if _has_few_rows_a_class(model, y):
-        return offset
     for train, test in folds:
         if len(np.unique(y[train], axis=0)) < 2:
             continue
@@ -179,15 +179,15 @@ def _best(
     losses *= weight[test] / weight[test].mean()
     means = losses.mean(axis=2)
     i, k = np.unravel_index(means.argmin(), means.shape)
-    if _has_few_rows_a_class(models[k], y):
+    if _has_few_rows_a_class(models[k], rows):
         return models[k], rows.firsts[i]
     allowed = means[i, k] + losses[i, k].std() / np.sqrt(len(test))
     return models[int(np.argmax(means[i] <= allowed))], rows.firsts[i]
 
 
-def _has_few_rows_a_class(model: Any, y: np.ndarray) -> bool:
-    """Whether a class has fewer rows than there are folds, so that models without one lack it."""
-    return is_classifier(model) and len(y) < _N_FOLDS * len(np.unique(y))
+def _has_few_rows_a_class(model: Any, rows: ProbeRows) -> bool:
+    """Whether classes have fewer rows than there are folds, so that some models lack a class."""
+    return is_classifier(model) and rows.n_distinct < _N_FOLDS * len(rows.target.unique())
 
 
 def _enough(folds: Sequence[tuple]) -> Sequence[tuple]:

@@ -67,7 +67,7 @@ class BinaryCrossEntropy:
         column = rows.target
         if column.min() == column.max():  # a class that is always or never there
             constant = torch.tensor(5.0 if column[0] > 0 else -5.0)
-            return torch.zeros(rows.features.shape[1]), constant, torch.zeros(len(rows))
+            return torch.zeros(rows.features.shape[1]), constant, torch.zeros(len(column))
         weights, bias, offset = CrossEntropy(2).start(replace(rows, target=column.long()))
         return weights[1] - weights[0], bias[1] - bias[0], offset[:, 1] - offset[:, 0]
 
