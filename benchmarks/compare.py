@@ -97,7 +97,7 @@ def probe(options, n_views, texts, labels, held_out, seed):
 
 def both_views(encoder, texts):
     """What the head of a fitted classifier reads beside the states."""
-    from sklopa._preparing import embed_inputs
+    from sklopa._network.prepare import embed_inputs
 
     return embed_inputs(encoder._design, encoder._check_inputs(texts, reset=False).rows).numpy()
 
@@ -165,7 +165,7 @@ def read_model(options, method):
     from transformers import AutoModel, AutoTokenizer
 
     from sklopa import Backbone
-    from sklopa._loading import load
+    from sklopa._loading.live import load
 
     folder = load(Backbone(options.model or estimator(options, 0).model)).config.name_or_path
     body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -20,8 +20,8 @@ import family_checks as checks
 import tiny
 import torch
 
-from sklopa._families import FAMILIES, REFUSED
-from sklopa._loading import load
+from sklopa._backbone.families import FAMILIES, REFUSED
+from sklopa._loading.live import load
 
 
 def measure(name):

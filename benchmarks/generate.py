@@ -102,7 +102,7 @@ def fit_lora(like, sources, targets, rate, seed):
     from transformers import get_linear_schedule_with_warmup
 
     from sklopa import Backbone
-    from sklopa._loading import load
+    from sklopa._loading.live import load
 
     torch.manual_seed(seed)
     frozen = load(Backbone(like.model))

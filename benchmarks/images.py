@@ -51,8 +51,8 @@ class FullFineTuning:
         import torch
 
         from sklopa import Backbone
-        from sklopa._instance import TrainedEncoder
-        from sklopa._loading import load
+        from sklopa._embedding.instance import TrainedEncoder
+        from sklopa._loading.live import load
 
         self.frozen = load(Backbone(self.model))
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -80,7 +80,7 @@ class FullFineTuning:
         return self
 
     def rows(self, X):
-        from sklopa._images import check_images
+        from sklopa._inputs.images import check_images
 
         return self.frozen.reader().read(check_images(X).rows)[0]
 

@@ -33,7 +33,7 @@ def data(options, n):
 def folder():
     """Where the weights lie."""
     from sklopa import Backbone
-    from sklopa._loading import load
+    from sklopa._loading.live import load
 
     return load(Backbone(MODEL)).config.name_or_path
 
@@ -143,7 +143,7 @@ def hold_backbone(holds, dtype):
     from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
 
     from sklopa import Backbone
-    from sklopa._loading import load
+    from sklopa._loading.live import load
 
     backbone = Backbone(MODEL, dtype=dtype)
     load(backbone)  # tokenizer and code, which are not the weights, have been there before

@@ -6,13 +6,13 @@ LoPAClassifier(rank=2)
 """
 
 from sklopa import datasets, errors, metrics, serving
-from sklopa._backbone import Backbone
-from sklopa._cache import CacheInfo, cache_clear, cache_info
-from sklopa._classifier import LoPAClassifier
-from sklopa._generator import LoPAGenerator
-from sklopa._image_classifier import LoPAImageClassifier
-from sklopa._opening import load
-from sklopa._regressor import LoPARegressor
+from sklopa._cache.process import CacheInfo, cache_clear, cache_info
+from sklopa._estimators.classifier import LoPAClassifier
+from sklopa._estimators.generator import LoPAGenerator
+from sklopa._estimators.image_classifier import LoPAImageClassifier
+from sklopa._estimators.load import load
+from sklopa._estimators.regressor import LoPARegressor
+from sklopa._loading.description import Backbone
 from sklopa._version import __version__
 
 __all__ = [

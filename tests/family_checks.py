@@ -8,12 +8,12 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier
-from sklopa._batch import TokenBatch
-from sklopa._building import Design, build
-from sklopa._decoding import Decoding, _session, decode
-from sklopa._frozen import pad_left, prepend
-from sklopa._language import _join, target_logits
-from sklopa._preparing import prepare_rows
+from sklopa._backbone.language import pad_left, prepend
+from sklopa._heads.likelihood import _join, target_logits
+from sklopa._heads.writing import Decoding, _session, decode
+from sklopa._network.build import Design, build
+from sklopa._network.prepare import prepare_rows
+from sklopa._tokens.batch import TokenBatch
 
 TEXTS = ["the film was good", "bad", "a very awful book and it was not the plot", ""]
 LABELS = ["pos", "neg", "neg", "pos"]

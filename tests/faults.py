@@ -23,7 +23,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import sklopa
-from sklopa import LoPAClassifier, _archive_files, _archive_reading
+from sklopa import LoPAClassifier
+from sklopa._storage import files
+from sklopa._storage.read import read_archive
 from sklopa.errors import SklopaError
 
 TEXTS = [f"{word} {thing}" for thing in ("film", "book", "plot") for word in ("good", "bad")] * 4
@@ -132,7 +134,7 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
         good = Path(temporary, "good.zip")
         clf.save(good)
         raw = good.read_bytes()
-        manifest, tensors = _archive_reading.read(good)
+        manifest, tensors = read_archive(good)
         target = Path(temporary, "bad.zip")
         weights = safetensors.numpy.load(tensors)
 
@@ -140,10 +142,10 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
             target.write_bytes(_mutate(raw, draw))
 
         def forged_manifest(draw):
-            _archive_files.write(target, _forge(manifest, draw), tensors)
+            files.write(target, _forge(manifest, draw), tensors)
 
         def forged_weights(draw):
-            _archive_files.write(target, manifest, _mutate(tensors, draw))
+            files.write(target, manifest, _mutate(tensors, draw))
 
         def other_weights(draw):
             name = draw(st.sampled_from(sorted(weights)))
@@ -152,7 +154,7 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
             value = draw(st.sampled_from([0, 1, np.nan, np.inf])) * np.ones(shape)
             with np.errstate(invalid="ignore"):
                 changed = weights | {name: np.asarray(value, dtype=dtype)}
-            _archive_files.write(target, manifest, safetensors.numpy.save(changed))
+            files.write(target, manifest, safetensors.numpy.save(changed))
 
         return {
             "archive damaged by chance": _fuzz(damaged, target, clf, n, expected),
@@ -333,8 +335,8 @@ def sealed(folder: Path, name: str, change) -> Path:
     """An archive whose manifest a forger changed, its hashes in order."""
     clf = classifier().fit(TEXTS, LABELS)
     clf.save(folder / "good.zip")
-    manifest, tensors = _archive_reading.read(folder / "good.zip")
+    manifest, tensors = read_archive(folder / "good.zip")
     manifest = json.loads(json.dumps(manifest))
     tensors = change(manifest, tensors) or tensors
-    _archive_files.write(folder / f"{name}.zip", manifest, tensors)
+    files.write(folder / f"{name}.zip", manifest, tensors)
     return folder / f"{name}.zip"

@@ -17,7 +17,7 @@ from helpers import CLOSE, assert_same_state, raises
 
 import sklopa
 from sklopa import Backbone, LoPAClassifier
-from sklopa._frozen import FrozenModel
+from sklopa._backbone.language import FrozenModel
 from sklopa.errors import ArchiveWarning, BatchSizeWarning
 
 TEXTS, LABELS = faults.TEXTS, faults.LABELS

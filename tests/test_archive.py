@@ -22,8 +22,8 @@ from sklopa import (
     LoPAGenerator,
     LoPAImageClassifier,
     LoPARegressor,
-    _archive_files,
 )
+from sklopa._storage import files
 from sklopa.errors import ArchiveWarning
 
 TEXTS = ["the film was good", "not a very bad plot", "", "red"]
@@ -118,7 +118,7 @@ PLAIN = [
 
 @pytest.mark.parametrize("value", PLAIN, ids=repr)
 def test_plain_values_come_back_as_they_were(value):
-    from sklopa._plain import pack, unpack
+    from sklopa._storage.values import pack, unpack
 
     back = unpack(json.loads(json.dumps(pack(value, {}))), {})
     assert type(back) is type(value)
@@ -254,7 +254,7 @@ def test_another_precision_is_a_warning_and_close(stored, tiny_folder, tmp_path)
 def reseal(folder, **changes):
     """Change a manifest and the hash of itself, as a forger would."""
     path = folder / "manifest.json"
-    path.write_bytes(_archive_files.seal(json.loads(path.read_text()) | changes))
+    path.write_bytes(files.seal(json.loads(path.read_text()) | changes))
 
 
 def test_other_versions_are_named_in_one_warning(stored, tmp_path):

@@ -12,8 +12,10 @@ import torch
 import transformers
 from sklearn.base import clone
 
-from sklopa import Backbone, LoPAClassifier, _demo, _registry
-from sklopa._loading import load
+from sklopa import Backbone, LoPAClassifier
+from sklopa._loading import packaged as _demo
+from sklopa._loading import registry as _registry
+from sklopa._loading.live import load
 from sklopa.errors import (
     BackboneNotFound,
     BackboneNotPicklable,

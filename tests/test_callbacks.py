@@ -6,7 +6,7 @@ import sklearn
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.fixes import parse_version
 
-from sklopa._training import Trainer
+from sklopa._training.loop import Trainer
 from sklopa.errors import FitFailed
 
 if parse_version(sklearn.__version__) < parse_version("1.9"):

@@ -11,7 +11,7 @@ import tiny_vision
 from helpers import assert_same_state, raises
 
 from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier
-from sklopa._checkpoint import Checkpoint
+from sklopa._storage.checkpoint import Checkpoint
 from sklopa.errors import SklopaError
 
 TEXTS, LABELS = faults.TEXTS, faults.LABELS
@@ -116,7 +116,7 @@ def test_without_a_random_state_it_goes_on_with_the_seeds_it_began_with(stop_at_
 
 def test_a_finished_fit_started_again_ends_at_once_with_the_same(monkeypatch, tmp_path):
     first = faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
-    monkeypatch.setattr("sklopa._training.Trainer._step", None)  # there is nothing left to do
+    monkeypatch.setattr("sklopa._training.loop.Trainer._step", None)  # there is nothing left to do
     assert_same_state(faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS), first)
 
 

@@ -38,22 +38,23 @@ def scores(fitted):
 
 def count_loads():
     """In a worker: count from here on how often a model is read."""
-    from sklopa import _loading
+    from sklopa._loading import live
 
-    read = _loading._read
-    _loading.loads = 0
+    read = live._read
+    live.loads = 0
 
     def counted(*arguments):
-        _loading.loads += 1
+        live.loads += 1
         return read(*arguments)
 
-    _loading._read = counted
+    live._read = counted
 
 
 def state():
-    from sklopa import _loading, cache_info
+    from sklopa import cache_info
+    from sklopa._loading import live
 
-    return _loading.loads, cache_info().misses
+    return live.loads, cache_info().misses
 
 
 def forget():

@@ -10,10 +10,10 @@ import torch
 from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH
 
 from sklopa import LoPAClassifier, LoPAGenerator
-from sklopa._batch import TokenBatch
-from sklopa._deep import deep_rows, hook_layers
-from sklopa._frozen import pad_left, prepend
-from sklopa._loading import load
+from sklopa._backbone.language import pad_left, prepend
+from sklopa._backbone.layer_rows import deep_rows, hook_layers
+from sklopa._loading.live import load
+from sklopa._tokens.batch import TokenBatch
 from sklopa.errors import UnsupportedBackbone
 
 TEXTS = ["the film was good", "bad", "a very awful book and it was not the plot", ""]

@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sklopa import Backbone
-from sklopa._frozen import FrozenModel
-from sklopa._training import Trainer
+from sklopa._backbone.language import FrozenModel
+from sklopa._training.loop import Trainer
 from sklopa.errors import BatchSizeWarning, SklopaError
 
 TEXTS = ["good film", "bad film", "fine film"]

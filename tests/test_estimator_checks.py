@@ -12,8 +12,8 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from sklearn.utils.validation import validate_data
 
 from sklopa import LoPAClassifier, LoPAImageClassifier, LoPARegressor
-from sklopa._images import check_images
-from sklopa._texts import Texts
+from sklopa._inputs.images import check_images
+from sklopa._inputs.texts import Texts
 
 FIELD = 4  # pixels along the side of a number's field in an image
 N_FIELDS = tiny_vision.SIZE // FIELD

@@ -10,9 +10,9 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAGenerator
-from sklopa._families import FAMILIES, REFUSED
-from sklopa._frozen import prepend
-from sklopa._loading import load
+from sklopa._backbone.families import FAMILIES, REFUSED
+from sklopa._backbone.language import prepend
+from sklopa._loading.live import load
 from sklopa.errors import UnsupportedBackbone
 
 KNOWN = [name for name in FAMILIES if tiny.is_known(name)]

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from sklopa import LoPAClassifier
-from sklopa._training import Trainer
+from sklopa._training.loop import Trainer
 from sklopa.errors import SklopaError
 
 # ---------------------------------------------------------------- parameters, fit and refit

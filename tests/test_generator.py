@@ -10,9 +10,9 @@ from helpers import SOME_DECODERS, SOME_OF_BOTH
 
 import sklopa
 from sklopa import Backbone, LoPAGenerator
-from sklopa._decoding import Decoding, decode
-from sklopa._loading import load
-from sklopa._tokens import Template
+from sklopa._heads.writing import Decoding, decode
+from sklopa._loading.live import load
+from sklopa._tokens.texts import Template
 from sklopa.errors import (
     InvalidInput,
     InvalidParameter,
@@ -75,7 +75,7 @@ def test_greedy_with_the_cache_equals_reading_everything_again(fitted):
 
 
 def _greedy_without_cache(fitted):
-    from sklopa._decoding import end_ids
+    from sklopa._heads.writing import end_ids
 
     network = fitted._live_network()
     frozen, texts = network.frozen, []
@@ -95,7 +95,7 @@ def _greedy_without_cache(fitted):
 
 
 def _greedy_without_cache_both(fitted):
-    from sklopa._decoding import end_ids
+    from sklopa._heads.writing import end_ids
 
     network = fitted._live_network()
     frozen, texts = network.frozen, []

@@ -13,7 +13,8 @@ import tiny
 from helpers import raises
 
 import sklopa
-from sklopa import _archive_files, _archive_reading
+from sklopa._storage import files
+from sklopa._storage.read import read_archive
 
 
 class _Bomb:
@@ -212,9 +213,9 @@ def test_a_link_in_the_backbone_is_refused(folder):
 
 @pytest.mark.parametrize("name", ["../clf", "/etc", "backbone-0000000000000000/.."])
 def test_a_backbone_outside_the_folder_is_refused(folder, name):
-    manifest, _ = _archive_reading.read(folder)
+    manifest, _ = read_archive(folder)
     manifest["models"]["backbone"]["folder"] = name
-    (folder / "manifest.json").write_bytes(_archive_files.seal(manifest))
+    (folder / "manifest.json").write_bytes(files.seal(manifest))
     with raises(ValueError, "no folder of a model"):
         sklopa.load(folder)
 

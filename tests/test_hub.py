@@ -13,7 +13,7 @@ from helpers import raises
 
 import sklopa
 from sklopa import LoPAClassifier
-from sklopa._hub import model_card
+from sklopa._storage.hub import model_card
 
 pytestmark = pytest.mark.server
 

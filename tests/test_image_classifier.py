@@ -26,7 +26,7 @@ from sklopa import (
     cache_clear,
     cache_info,
 )
-from sklopa._vision import FrozenVision
+from sklopa._backbone.vision import FrozenVision
 from sklopa.errors import BatchSizeWarning
 
 IMAGES, LABELS = tiny_vision.images()

@@ -10,8 +10,8 @@ import torch
 from helpers import raises
 from PIL import Image
 
-from sklopa._images import check_images
-from sklopa._pixels import PixelReader
+from sklopa._inputs.images import check_images
+from sklopa._tokens.pixels import PixelReader
 
 GREY = tiny.images(5)[0]
 COLOUR = np.random.RandomState(0).randint(0, 256, (5, 9, 7, 3)).astype(np.uint8)

@@ -13,7 +13,7 @@ import tiny
 from helpers import CLOSE, assert_same_state, raises
 from sklearn.compose import ColumnTransformer
 
-from sklopa._texts import check_texts
+from sklopa._inputs.texts import check_texts
 from sklopa.errors import SklopaError, TruncationWarning
 
 # ---------------------------------------------------------------- what X may be

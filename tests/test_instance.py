@@ -8,9 +8,9 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier, cache_clear, cache_info
-from sklopa._building import Design
-from sklopa._instance import embed_rows
-from sklopa._loading import load
+from sklopa._embedding.instance import embed_rows
+from sklopa._loading.live import load
+from sklopa._network.build import Design
 
 
 @pytest.fixture(scope="module")

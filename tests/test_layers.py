@@ -9,64 +9,62 @@ import pytest
 import sklopa
 
 PACKAGE = Path(sklopa.__file__).parent
-MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
-# A module imports only from levels below its own.
-LEVELS = [
-    {"_version", "errors"},
-    {"_vision_families"},
-    {"_registry", "_families", "_parameters", "_targets", "_progress",
-     "_device", "_batch", "_demo", "_http", "_images", "_disk", "_deep", "_archive_files",
-     "_recompute", "_turns", "_sandbox_filter", "_sandbox_watch",
-     "_metric_rows", "_pass_at_k", "_linear_start", "datasets"},
-    {"_archive_reading", "_backbone", "_cache", "_foundation", "_pooling", "_prompt", "_batching",
-     "_memory", "_rows", "_objectives", "_sandbox_child", "_sandbox"},
-    {"_tokens", "_texts", "_pixels", "_code_metrics"},
-    {"_frozen", "metrics"},
-    {"_vision"},
-    {"_heads", "_loading", "_verbalizer", "_decoding"},
-    {"_instance", "_embedding_table"},
-    {"_network", "_training"},
-    {"_language", "_shared_batches"},
-    {"_building"},
-    {"_preparing", "_inference", "_plain", "_ablation"},
-    {"_archive", "_checkpoint"},
-    {"_hub", "_restoring"},
-    {"_base", "_prompt_embeds"},
-    {"_fitting"},
-    {"_headed"},
-    {"_classifying", "_regressor", "_generator", "_multi_task", "_server_answers"},
-    {"_classifier", "_image_classifier", "_prompt_client"},
-    {"_opening", "serving"},
-    {"__init__"},
-]  # fmt: skip
-LEVEL_OF = {module: i for i, level in enumerate(LEVELS) for module in level}
+# A folder imports only from those before it.
+LAYERS = (
+    "errors", "_version", "datasets", "_sandbox", "_inputs", "metrics", "_cache", "_tokens",
+    "_batches", "_backbone", "_loading", "_embedding", "_prompt", "_heads", "_network", "_tasks",
+    "_storage", "serving", "_training", "_estimators",
+)  # fmt: skip
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
-    "__init__", "_base", "_fitting", "_headed", "_classifying", "_classifier", "_generator",
-    "_opening", "_regressor", "_backbone", "_registry", "_parameters", "_texts", "_targets",
-    "_progress", "_cache", "_disk", "_demo", "_families", "_vision_families", "_images",
-    "_image_classifier", "datasets", "errors", "serving",
-    "_prompt_client", "_multi_task", "_http",
+    *(name for name in MODULES if name.startswith(("_inputs.", "_estimators.", "metrics."))),
+    "__init__", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
+    "_loading.packaged", "_backbone.families", "_backbone.vision_families", "_training.fit",
+    "_training.progress", "datasets", "errors", "serving.__init__", "serving.client",
+    "serving.multi_task", "serving.http",
 }  # fmt: skip
 
 
 def own_imports(tree):
     """Modules of the package that a module imports, at any depth."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sklopa":
-            rest = node.module.split(".")[1:]
-            yield from rest[:1] or [a.name for a in node.names if a.name in MODULES]
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        first, *rest = (node.module or "").split(".")
+        if first == "sklopa":
+            yield from [".".join(rest)] if rest else [a.name for a in node.names]
 
 
-def test_every_module_has_a_level():
-    assert set(MODULES) == set(LEVEL_OF)
+def folder_of(module):
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_folder_has_its_place():
+    assert {folder_of(name) for name in MODULES} == {*LAYERS, "__init__"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
 def test_imports_go_down_only(module):
-    wrong = [name for name in own_imports(MODULES[module]) if LEVEL_OF[name] >= LEVEL_OF[module]]
-    assert not wrong
+    own = folder_of(module)
+    used = {folder_of(name) for name in own_imports(MODULES[module])} & set(LAYERS) - {own}
+    assert not [name for name in used if LAYERS.index(name) > LAYERS.index(own)]
+
+
+def test_no_two_modules_import_each_other():
+    def reachable(start):
+        found, todo = set(), [start]
+        while todo:
+            names = {*own_imports(MODULES.get(todo.pop(), ast.parse("")))} - found
+            found |= names
+            todo += names
+        return found
+
+    assert not [name for name in MODULES if name in reachable(name)]
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT))
@@ -85,7 +83,10 @@ def test_transformers_is_imported_where_models_load_and_nowhere_else():
             for n in ast.walk(tree)
         )
 
-    assert {name for name, tree in MODULES.items() if imports_it(tree)} == {"_loading", "_decoding"}
+    assert {name for name, tree in MODULES.items() if imports_it(tree)} == {
+        "_loading.live",
+        "_heads.writing",
+    }
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

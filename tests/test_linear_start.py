@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
-from sklopa._linear_start import ProbeRows, logistic_start, ridge_start
-from sklopa._objectives import BinaryCrossEntropy, CrossEntropy
+from sklopa._heads.linear_start import ProbeRows, logistic_start, ridge_start
+from sklopa._tasks.objectives import BinaryCrossEntropy, CrossEntropy
 
 FOLDS = KFold(5, shuffle=True, random_state=0)
 

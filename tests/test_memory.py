@@ -11,7 +11,7 @@ import pytest
 import tiny
 
 from sklopa import LoPAClassifier, cache_clear, cache_info
-from sklopa._disk import DiskStore
+from sklopa._cache.disk import DiskStore
 
 KEYS = [bytes([i]) * 16 for i in range(6)]
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklopa import metrics
-from sklopa._sandbox import run_isolated
+from sklopa._sandbox.run import run_isolated
 from sklopa.errors import (
     CodeExecutionDisabled,
     InvalidInput,
@@ -182,7 +182,7 @@ TEST = "assert f(1) == 2"
     "options", [{}, {"allow_code_execution": False}, {"allow_code_execution": 1}]
 )
 def test_no_code_runs_unless_allowed(tmp_path, monkeypatch, options):
-    monkeypatch.setattr("sklopa._code_metrics.run_isolated", lambda *a, **k: pytest.fail("it ran"))
+    monkeypatch.setattr("sklopa.metrics.programs.run_isolated", lambda *_, **__: pytest.fail("ran"))
     for call in (metrics.code_passes, metrics.code_pass_rate):
         with pytest.raises(CodeExecutionDisabled, match="allow_code_execution=True") as caught:
             call([RIGHT], [TEST], **options)
@@ -242,7 +242,7 @@ def test_limits_reach_the_programs():
     ],
 )
 def test_bad_programs_and_tests_are_named_before_anything_runs(monkeypatch, programs, tests, words):
-    monkeypatch.setattr("sklopa._code_metrics.run_isolated", lambda *a, **k: pytest.fail("it ran"))
+    monkeypatch.setattr("sklopa.metrics.programs.run_isolated", lambda *_, **__: pytest.fail("ran"))
     with pytest.raises((InvalidInput, InvalidType), match=words):
         metrics.code_passes(programs, tests, allow_code_execution=True)
 

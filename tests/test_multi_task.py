@@ -5,9 +5,10 @@ import pytest
 import tiny
 from helpers import CLOSE, raises
 
-from sklopa import LoPAClassifier, LoPAGenerator, LoPARegressor, _shared_batches
-from sklopa._loading import load
+from sklopa import LoPAClassifier, LoPAGenerator, LoPARegressor
+from sklopa._loading.live import load
 from sklopa.serving import MultiTaskPredictor
+from sklopa.serving import shared_batches as _shared_batches
 
 OPTIONS = {"bottleneck": 8, "max_iter": 3, "batch_size": 8, "random_state": 0}
 

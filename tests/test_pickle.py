@@ -19,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import sklopa
-from sklopa import Backbone, LoPAClassifier, _registry
+from sklopa import Backbone, LoPAClassifier
+from sklopa._loading import registry as _registry
 from sklopa.errors import SklopaError
 
 KINDS = {

@@ -6,7 +6,7 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier
-from sklopa._loading import load
+from sklopa._loading.live import load
 
 
 @pytest.fixture

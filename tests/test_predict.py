@@ -17,7 +17,7 @@ from helpers import CLOSE
 
 import sklopa
 from sklopa import Backbone, LoPAClassifier
-from sklopa._loading import load
+from sklopa._loading.live import load
 
 # ---------------------------------------------------------------- rows do not see each other
 
@@ -54,7 +54,7 @@ def test_predict_does_not_depend_on_batch_size(make_classifier, colours, batch_s
 
 def test_blocks_of_rows_give_what_all_rows_at_once_give(fitted3, colours, monkeypatch):
     whole = fitted3.predict_proba(colours[0])
-    monkeypatch.setattr(sklopa._base, "_BLOCK_ROWS", 4)
+    monkeypatch.setattr("sklopa._estimators.base._BLOCK_ROWS", 4)
     np.testing.assert_allclose(fitted3.predict_proba(colours[0]), whole, atol=1e-5)
 
 
@@ -194,7 +194,7 @@ def test_verbalizer_without_a_prompt_is_the_language_model_itself(make_classifie
 
 
 def test_generated_prompts_do_change_the_logits(fitted3, colours):
-    from sklopa._preparing import prepare_rows
+    from sklopa._network.prepare import prepare_rows
 
     network = fitted3._live_network()
     rows, _ = prepare_rows(network, fitted3._design, colours[0])

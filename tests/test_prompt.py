@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklopa._prompt import GATES, LowRankPrompt
+from sklopa._prompt.low_rank import GATES, LowRankPrompt
 
 P, D, E, H = 4, 12, 6, 5
 

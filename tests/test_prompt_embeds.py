@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
-from sklopa._building import restore
-from sklopa._embedding_table import embeddings_only
-from sklopa._families import FAMILIES
-from sklopa._loading import load
+from sklopa._backbone.families import FAMILIES
+from sklopa._loading.live import load
+from sklopa._network.build import restore
 from sklopa.errors import UnsupportedBackbone, WholeModelWarning
 from sklopa.serving import PromptClient
+from sklopa.serving.embedding_table import embeddings_only
 
 SOURCES = ["good film", "bad book", "the very awful plot and it was not good", "red"]
 TARGETS = ["yes", "no", "no no maybe", "yes yes"]

@@ -8,8 +8,8 @@ import torch
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from sklopa import LoPAClassifier, LoPAGenerator, cache_clear, cache_info
-from sklopa._backbone import Backbone
-from sklopa._loading import load
+from sklopa._loading.description import Backbone
+from sklopa._loading.live import load
 from sklopa.datasets import load_intents
 
 pytestmark = pytest.mark.real

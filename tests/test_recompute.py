@@ -7,9 +7,9 @@ import torch
 from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
-from sklopa._batch import TokenBatch
-from sklopa._frozen import prepend
-from sklopa._loading import load
+from sklopa._backbone.language import prepend
+from sklopa._loading.live import load
+from sklopa._tokens.batch import TokenBatch
 from sklopa.errors import UnsupportedBackbone
 
 TEXTS = ["the film was good", "bad", "a very awful book and it was not the plot"]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from sklopa import _sandbox
-from sklopa._sandbox import run_isolated
-from sklopa._sandbox_filter import _MISSING, _PRETENDED, _REFUSED, _checked, filter_rows
+from sklopa._sandbox import run
+from sklopa._sandbox.filter import _MISSING, _PRETENDED, _REFUSED, _checked, filter_rows
+from sklopa._sandbox.run import run_isolated
 from sklopa.errors import InvalidInput, SandboxUnavailable, SklopaError
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def _survivors(folder):
 
 def _call_in_a_process(program, folder, **options):
     """Run a program from a caller that may be lost; returns the caller's Popen."""
-    code = f"from sklopa._sandbox import run_isolated\nprint(run_isolated({program!r}).reason)"
+    code = f"from sklopa._sandbox.run import run_isolated\nprint(run_isolated({program!r}).reason)"
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, **options
@@ -483,7 +483,7 @@ def test_a_tree_deeper_than_the_recursion_limit_is_removed(tmp_path, monkeypatch
         os.mkdir("a")
         os.chdir("a")
     os.chdir(tmp_path)
-    _sandbox._remove_tree(str(base))
+    run._remove_tree(str(base))
     assert not base.exists()
 
 
@@ -669,30 +669,31 @@ def test_the_sandbox_leaves_no_open_file_in_the_caller(base):
 @pytest.mark.parametrize(
     ("file", "old", "new", "named"),
     [
-        ("_sandbox_child.py", "(444, 445, 446)", "(9944, 9945, 9946)", "Landlock"),
-        ("_sandbox_child.py", "_libc.syscall(restrict, rules, 0)", "0", "outside the folder"),
-        ("_sandbox_child.py", "_prctl(22, 2,", "_prctl(9922, 2,", "seccomp"),
-        ("_sandbox_child.py", "_prctl(22, 2,", "str((22, 2,", "no network"),
-        ("_sandbox_filter.py", '"socket:41:198 ', '"', "no network"),
-        ("_sandbox_filter.py", '"clone:56:220"', '"getuid:102:174"', "no new process"),
-        ("_sandbox_filter.py", '"kill:62:129"', '"getuid:102:174"', "no signal"),
-        ("_sandbox_filter.py", '"x86_64"', '"mips"', "machine type"),
-        ("_sandbox_child.py", "def lock(", "1 / 0\ndef lock(", "division by zero"),
+        ("child.py", "(444, 445, 446)", "(9944, 9945, 9946)", "Landlock"),
+        ("child.py", "_libc.syscall(restrict, rules, 0)", "0", "outside the folder"),
+        ("child.py", "_prctl(22, 2,", "_prctl(9922, 2,", "seccomp"),
+        ("child.py", "_prctl(22, 2,", "str((22, 2,", "no network"),
+        ("filter.py", '"socket:41:198 ', '"', "no network"),
+        ("filter.py", '"clone:56:220"', '"getuid:102:174"', "no new process"),
+        ("filter.py", '"kill:62:129"', '"getuid:102:174"', "no signal"),
+        ("filter.py", '"x86_64"', '"mips"', "machine type"),
+        ("child.py", "def lock(", "1 / 0\ndef lock(", "division by zero"),
     ],
 )
 def test_a_program_never_runs_with_a_protection_missing(
     base, tmp_path, monkeypatch, file, old, new, named
 ):
-    package = tmp_path / "package"
+    package = tmp_path / "_sandbox"
     package.mkdir()
-    for name in ("_sandbox_child.py", "_sandbox_filter.py"):
-        shutil.copy(Path(_sandbox.__file__).with_name(name), package)
+    (package / "__init__.py").touch()
+    for name in ("child.py", "filter.py"):
+        shutil.copy(Path(run.__file__).with_name(name), package)
     text = (package / file).read_text()
     if new.startswith("str("):
         text = text.replace("addressof(program))", "addressof(program)))")
     assert old in text
     (package / file).write_text(text.replace(old, new))
-    monkeypatch.setattr(_sandbox, "_PACKAGE", str(package))
+    monkeypatch.setattr(run, "_PACKAGE", str(tmp_path))
     with pytest.raises(SandboxUnavailable, match=named) as caught:
         run_isolated("raise RuntimeError('it ran')")
     assert "it ran" not in str(caught.value)

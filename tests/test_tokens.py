@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tiny
 
-from sklopa._batch import TokenBatch, Tokens
-from sklopa._batching import inference_chunks, training_batches
-from sklopa._cache import TextCache
-from sklopa._device import seeded_generator
-from sklopa._loading import load
-from sklopa._tokens import TextReader
-from sklopa._verbalizer import make_template, word_ids
+from sklopa._batches.order import inference_chunks, training_batches
+from sklopa._cache.process import TextCache
+from sklopa._heads.label_words import make_template, word_ids
+from sklopa._loading.live import load
+from sklopa._loading.placement import seeded_generator
+from sklopa._tokens.batch import TokenBatch, Tokens
+from sklopa._tokens.texts import TextReader
 from sklopa.errors import InvalidParameter
 
 

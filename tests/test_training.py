@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from sklopa._memory import halve_until_it_fits
-from sklopa._prompt import LowRankPrompt
-from sklopa._rows import Rows
-from sklopa._training import RATE_OF, Plan, Trainer, parameter_groups, snapshot
+from sklopa._batches.out_of_memory import halve_until_it_fits
+from sklopa._batches.rows import Rows
+from sklopa._prompt.low_rank import LowRankPrompt
+from sklopa._training.loop import RATE_OF, Plan, Trainer, parameter_groups, snapshot
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
 

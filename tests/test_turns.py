@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from sklopa import _turns
+from sklopa._training import gpu_turns
 from sklopa.errors import SharedDeviceWarning
 
 GPU = torch.device("cuda", 0)
@@ -16,9 +16,9 @@ GPU = torch.device("cuda", 0)
 @pytest.fixture
 def in_a_worker(monkeypatch, tmp_path):
     worker = type("Process", (), {"name": "LokyProcess-1"})
-    monkeypatch.setattr(_turns.multiprocessing, "current_process", worker)
-    monkeypatch.setattr(_turns.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(_turns, "_warned", False)
+    monkeypatch.setattr(gpu_turns.multiprocessing, "current_process", worker)
+    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpu_turns, "_warned", False)
     return tmp_path
 
 
@@ -28,7 +28,7 @@ def most_at_once(device, n=4):
 
     def work():
         started.wait()
-        with _turns.turn_on(device):
+        with gpu_turns.turn_on(device):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.05)
@@ -50,15 +50,15 @@ def test_one_at_a_time_on_a_gpu_and_all_at_once_on_cpus(in_a_worker):
 
 def test_a_worker_says_so_once(in_a_worker):
     said = pytest.warns(SharedDeviceWarning, match="cuda:0, so they train in turns")
-    with said, _turns.turn_on(GPU):
+    with said, gpu_turns.turn_on(GPU):
         pass
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with _turns.turn_on(GPU):
+        with gpu_turns.turn_on(GPU):
             pass
 
 
 def test_a_process_of_its_own_waits_for_nobody_and_writes_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(_turns.tempfile, "gettempdir", lambda: str(tmp_path))
-    with _turns.turn_on(GPU):
+    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    with gpu_turns.turn_on(GPU):
         assert not list(tmp_path.iterdir())

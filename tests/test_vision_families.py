@@ -7,9 +7,9 @@ from helpers import raises
 from transformers import AutoConfig, AutoModel
 
 from sklopa import Backbone
-from sklopa._images import check_images
-from sklopa._loading import load
-from sklopa._vision_families import REFUSED_VISION, VISION_FAMILIES, vision_family_of
+from sklopa._backbone.vision_families import REFUSED_VISION, VISION_FAMILIES, vision_family_of
+from sklopa._inputs.images import check_images
+from sklopa._loading.live import load
 from sklopa.errors import UnsupportedBackbone
 
 P = 3

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from sklopa import LoPAImageClassifier
-from sklopa._loading import load
+from sklopa._loading.live import load
 
 P = 4
 

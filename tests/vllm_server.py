@@ -12,7 +12,7 @@ from pathlib import Path
 import transformers
 
 from sklopa import Backbone
-from sklopa._loading import load
+from sklopa._loading.live import load
 
 PYTHON = "SKLOPA_VLLM_PYTHON"
 _START_S, _END_S = 300, 20  # longest wait for a start, and for an end

@@ -1,0 +1,142 @@
+"""The frozen vision tower: pixels and soft prompt -> states (B, T, D)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sklopa._backbone.frozen import Frozen
+from sklopa._backbone.layer_rows import hook_layers, make_room, prompt_rows
+from sklopa._backbone.vision_families import VisionFamily
+from sklopa._tokens.pixels import PixelBatch, PixelReader
+from sklopa.errors import InvalidParameter, UnsupportedBackbone
+
+
+class FrozenVision(Frozen):
+    """A pretrained vision tower and its image processor, shared and never changed.
+
+    Parameters
+    ----------
+    model : transformers PreTrainedModel, with a vision tower or one itself
+    processor : transformers image processor
+    family : VisionFamily
+    key, fingerprint, step_dtype
+        As in `FrozenModel`.
+    """
+
+    reads = "images"
+    room = None  # the prompt has no positions, so nothing bounds it
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: Any,
+        family: VisionFamily,
+        *,
+        key: Hashable,
+        fingerprint: str | None = None,
+        step_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
+        self.processor = processor
+        self.tower_config = getattr(model.config, "vision_config", model.config)
+        self.n_prefix = family.n_prefix(self.tower_config)
+        self._check()
+        hook_layers(self.base, self.n_layers, self.name)
+        for bias in family.biases(self.base):
+            make_room(bias)
+
+    def _hold(self, model: nn.Module) -> None:
+        super()._hold(model)
+        self.base = self.family.tower(model)
+
+    def _check(self) -> None:
+        for name, value in self.family.settings.items():
+            if getattr(self.tower_config, name) != value:
+                raise UnsupportedBackbone(
+                    f"{self.name!r} has {name}={getattr(self.tower_config, name)}, with which it "
+                    f"does not see whole images. Set model.config.{name} = {value}."
+                )
+        if self.tower_config.num_channels != 3:
+            raise UnsupportedBackbone(
+                f"{self.name!r} reads images of {self.tower_config.num_channels} channels; only "
+                "models of 3 channels can be used, and grey images are read by these as well."
+            )
+
+    @property
+    def n_layers(self) -> int:
+        return self.tower_config.num_hidden_layers
+
+    @property
+    def width(self) -> int:
+        """D of the states that the tower returns."""
+        return self.tower_config.hidden_size
+
+    @property
+    def prompt_width(self) -> int:
+        """D of the rows that enter the first layer."""
+        return self.tower_config.hidden_size
+
+    def reader(self, max_tokens: None = None, template: None = None) -> PixelReader:
+        """A reader of images for this model."""
+        return PixelReader(self.processor, self.key)
+
+    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers.
+
+        Uniform, with the bound of a Glorot start for a layer from one patch to D values: the
+        start of Visual Prompt Tuning (Jia et al., 2022, its published code). There is no
+        vocabulary of patches to draw from, as there is for texts.
+        """
+        n_pixels = 3 * _area(self.tower_config.patch_size)
+        bound = (6 / (n_pixels + self.prompt_width)) ** 0.5
+        shape = (self.n_layers,) * deep + (n, self.prompt_width)
+        return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+    def states_behind(self, prompt: Tensor | None, pixels: PixelBatch) -> Tensor:
+        """Last states (B, T, D) of class token and patches, in float32.
+
+        Parameters
+        ----------
+        prompt : Tensor of shape (B, P, D), or (B, L, P, D) for all layers, or None
+        pixels : PixelBatch
+        """
+        values, start = pixels.values.to(self.dtype), self.n_prefix
+        self._check_size(values.shape[2:])
+        arguments = self.family.arguments(self.base, values)
+        with prompt_rows(prompt, start):
+            states = self.base(values, **arguments)[0].float()
+        if prompt is None:
+            return states
+        return torch.cat([states[:, :start], states[:, start + prompt.shape[-2] :]], dim=1)
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        expected = _pair(self.tower_config.image_size)
+        if not self.family.any_size and tuple(size) != expected:
+            raise InvalidParameter(
+                f"the image processor of {self.name!r} makes images of {size[0]} x {size[1]}, and "
+                f"the model reads {expected[0]} x {expected[1]}. Set the processor's size."
+            )
+
+    def pool(self, states: Tensor, pixels: PixelBatch) -> Tensor:
+        """One vector (B, D) for each image, read as the model was trained to be read."""
+        return self.family.pool(self.base, states.to(self.dtype)).float()
+
+    def require_lm_head(self) -> None:
+        """Raise: a vision tower has no words."""
+        raise UnsupportedBackbone(
+            f"{self.name!r} reads images, and texts are asked of it. Use a language model, or "
+            "LoPAImageClassifier for images."
+        )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _area(size: Any) -> int:
+    height, width = _pair(size)
+    return height * width

@@ -1,0 +1,1 @@
+"""Rows -> batches, and running them."""

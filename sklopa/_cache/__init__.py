@@ -1,0 +1,1 @@
+"""What is computed once: in a process, and in a `memory` folder."""

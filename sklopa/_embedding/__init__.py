@@ -1,0 +1,1 @@
+"""Tokens -> instance embedding (B, E)."""

@@ -1,0 +1,385 @@
+"""`LoPAGenerator`: texts in, texts out, from a frozen language model."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from joblib import Memory
+
+from sklopa._estimators.base import BaseLoPA
+from sklopa._inputs.rules import BOOLEAN, NONE, Rule, integer, one_of, real
+from sklopa._inputs.targets import check_lengths, check_weights
+from sklopa._inputs.texts import Texts, check_target_texts
+from sklopa._loading.description import Backbone, as_backbone
+from sklopa._training.fit import TrainedLoPA
+from sklopa._training.progress import rows_bar
+from sklopa.errors import InvalidParameter, UnsupportedBackbone
+
+_TEXTS = Rule(
+    "a text or a list of texts",
+    lambda value: (
+        isinstance(value, str)
+        or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
+    ),
+)
+
+
+class LoPAGenerator(TrainedLoPA):
+    """Generate a text for each text with a frozen language model and a soft prompt for each.
+
+    The prompt stands in front of the source text, which the backbone then continues (a decoder)
+    or answers (an encoder-decoder). Only the prompt and the two small networks that make it for
+    each instance are trained.
+
+    Parameters
+    ----------
+    model : str, Path or Backbone, default="HuggingFaceTB/SmolLM2-135M-Instruct"
+        The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
+    prompt_length : int, default=10
+        P >= 0, rows in front of the text. More rows can say more and cost time, since each is
+        read like a token. 0 means no prompt: the frozen model as it is.
+    rank : int, default=4
+        0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
+        which is prompt tuning.
+    gate : {"sigmoid", "add", "max", "concat", "instance"}, default="sigmoid"
+        How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
+        Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
+        "instance" drops Z_S, which is IDPG.
+    bottleneck : int, default=256
+        H, hidden width of the two small networks that make U and V. Most trained values are
+        here: their number grows with H (2 E + R (P + D)).
+    dropout : float, default=0.1
+        Share of the instance embedding that is dropped in training, in [0, 1).
+    depth : {"shallow", "deep"}, default="shallow"
+        "shallow" has one prompt, at the input. "deep" has one for each layer, which takes the
+        place of the prompt's states there: more to train, and no plain input that a server
+        could be sent.
+    encoder : str, Path or Backbone, default=None
+        Model that makes the instance embedding; None is the frozen backbone itself.
+    train_encoder : bool, default=False
+        Train (a private copy of) the encoder too. All of its weights then count as trainable,
+        and are stored with the classifier.
+    max_length : int, default=None
+        Token limit of a text; None is what the backbone allows minus the prompt.
+    max_iter : int, default=5
+        Epochs at most.
+    batch_size : int, default=8
+        Rows in a training step, and in a chunk of a prediction (which does not change it).
+    learning_rate : float, default=1e-3
+        At the default a step moves the task prompt by a third of the size of its values, whatever
+        the scale of the model's embeddings. The instance networks learn at 0.3 of this rate.
+    weight_decay : float, default=0.0
+        Decoupled weight decay (AdamW) on all that is trained.
+    early_stopping : bool, default=False
+        Hold out rows (or use `X_val`), stop when their log-likelihood no longer rises, and go
+        back to the best epoch. Otherwise training stops when the loss no longer falls.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out for `early_stopping`.
+    n_iter_no_change : int, default=5
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present state instead of starting anew.
+    memory : str, Path or joblib.Memory, default=None
+        Folder that keeps instance embeddings, for later processes and for workers of a search.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a long fit, written each epoch. The same fit started again, after
+        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+    checkpoint_every : int, default=None
+        Write that state after so many steps too, and not only after each epoch.
+    nulls : {"error", "empty"}, default="error"
+        What to do with missing texts: refuse them, or read them as empty ones.
+    random_state : int, RandomState or None, default=None
+        Same integer, same machine: same bits.
+    verbose : int, default=0
+        1 shows a progress bar with loss, rows a second and the time left.
+    max_new_tokens : int, default=64
+        Longest text that `predict` and `sample` write, in tokens.
+    num_beams : int, default=1
+        Beams of a beam search in `predict`; 1 takes the likeliest token at each step.
+    do_sample : bool, default=False
+        Whether `predict` draws tokens at random instead.
+    temperature : float, default=1.0
+        Divides the logits before drawing; below 1 is bolder, above 1 wilder.
+    top_p : float, default=1.0
+        Draw from the fewest tokens that have this probability together.
+    stop : str or list of str, default=None
+        Texts that end a row; they are cut off, with all behind them.
+    chat_template : {"auto", None}, default="auto"
+        "auto" wraps a source as the tokenizer's chat template has it, where there is one; None
+        feeds the text as it is.
+    max_target_length : int, default=None
+        Token limit of a training target; None is what the backbone leaves room for.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        1 for texts, 2 for text pairs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X was a frame.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Validation log-likelihood of each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    history_ : list of dict
+        All that is known of each epoch.
+    n_trainable_parameters_ : int
+        Number of trained values.
+    n_truncated_ : int
+        Training texts that were longer than the token limit.
+    dtype_, device_ : str
+        Precision and device of the frozen backbone.
+    backbone_revision_ : str or None
+        Commit of the checkpoint on the hub.
+
+    References
+    ----------
+    A. Jain, S. Chaudhuri, T. Reps, C. Jermaine. "Prompt Tuning Strikes Back: Customizing
+    Foundation Models with Low-Rank Prompt Adaptation." NeurIPS 2024. arXiv:2405.15282.
+
+    Examples
+    --------
+    >>> from sklopa import LoPAGenerator
+    >>> model = LoPAGenerator(max_new_tokens=40, random_state=0)
+    >>> model.fit(["name[Aromi]"], ["This is Aromi."]).predict(["name[Zizzi]"])  # doctest: +SKIP
+    array(['This is Zizzi.'], dtype=object)
+    """
+
+    _rules = BaseLoPA._rules | {
+        "max_new_tokens": integer(1),
+        "num_beams": integer(1),
+        "do_sample": BOOLEAN,
+        "temperature": real(0, open_low=True),
+        "top_p": real(0, 1, open_low=True, open_high=False),
+        "stop": _TEXTS | NONE,
+        "chat_template": one_of("auto") | NONE,
+        "max_target_length": integer(1) | NONE,
+    }
+    _is_multilabel = False
+
+    def __init__(
+        self,
+        model: str | PathLike | Backbone = "HuggingFaceTB/SmolLM2-135M-Instruct",
+        *,
+        prompt_length: int = 10,
+        rank: int = 4,
+        gate: str = "sigmoid",
+        bottleneck: int = 256,
+        depth: str = "shallow",
+        dropout: float = 0.1,
+        encoder: str | PathLike | Backbone | None = None,
+        train_encoder: bool = False,
+        max_length: int | None = None,
+        max_iter: int = 5,
+        batch_size: int = 8,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        memory: str | PathLike | Memory | None = None,
+        checkpoint_dir: str | PathLike | None = None,
+        checkpoint_every: int | None = None,
+        nulls: str = "error",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+        max_new_tokens: int = 64,
+        num_beams: int = 1,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        stop: str | list[str] | None = None,
+        chat_template: str | None = "auto",
+        max_target_length: int | None = None,
+    ) -> None:
+        self.model = model
+        self.prompt_length = prompt_length
+        self.rank = rank
+        self.gate = gate
+        self.bottleneck = bottleneck
+        self.depth = depth
+        self.dropout = dropout
+        self.encoder = encoder
+        self.train_encoder = train_encoder
+        self.max_length = max_length
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.memory = memory
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
+        self.nulls = nulls
+        self.random_state = random_state
+        self.verbose = verbose
+        self.max_new_tokens = max_new_tokens
+        self.num_beams = num_beams
+        self.do_sample = do_sample
+        self.temperature = temperature
+        self.top_p = top_p
+        self.stop = stop
+        self.chat_template = chat_template
+        self.max_target_length = max_target_length
+
+    # ------------------------------------------------------------------ predicting
+
+    def predict(self, X: Any) -> np.ndarray:
+        """One generated text a row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        ndarray of shape (n,), object
+        """
+        return self._generate(X, self.do_sample, 1)[:, 0]
+
+    def sample(self, X: Any, n_samples: int) -> np.ndarray:
+        """Draw several texts a row; each source is read once, however many are drawn.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+        n_samples : int
+
+        Returns
+        -------
+        ndarray of shape (n, n_samples), object
+
+        Raises
+        ------
+        InvalidParameter
+            If `n_samples` is not a positive integer.
+        """
+        if not integer(1).accepts(n_samples):
+            raise InvalidParameter(
+                f"sample: n_samples must be {integer(1).allowed}; got {n_samples!r}"
+            )
+        return self._generate(X, True, n_samples)
+
+    def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
+        """Mean log-probability of a token of each target, its end token included.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+        y : array-like of shape (n,)
+            Target texts.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+        """
+        from sklopa._batches.run import run_rows
+
+        self._check_fitted()
+        texts = self._check_inputs(X, reset=False)
+        check_lengths(len(texts), y=y)
+        targets, _ = self._check_targets(texts, y, None)
+        network = self._live_network()
+        return run_rows(network, self._learnable(texts, targets), network, self.batch_size)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Share of rows whose generated text is the target, up to white space."""
+        from sklopa.metrics import exact_match_score
+
+        return exact_match_score(y, self.predict(X), sample_weight=sample_weight)
+
+    # ------------------------------------------------------------------ steps, in calling order
+
+    def _check_targets(
+        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
+    ) -> tuple[list[str], np.ndarray]:
+        return check_target_texts(y, name), check_weights(sample_weight, len(texts))
+
+    def _start(self, targets: list[str], seed: int) -> None:
+        from sklopa._heads.likelihood import chat_template
+        from sklopa._loading.live import load
+
+        frozen = load(as_backbone(self.model))
+        if frozen.family.kind == "encoder":
+            raise UnsupportedBackbone(
+                f"{frozen.name!r} is a {frozen.config.model_type} encoder, which cannot generate "
+                "text. Use a causal or encoder-decoder language model, such as "
+                "'HuggingFaceTB/SmolLM2-135M-Instruct'."
+            )
+        frozen.require_lm_head()
+        template = chat_template(frozen, self.n_features_in_) if self.chat_template else None
+        longest = max(self.max_new_tokens, self.max_target_length or 0)
+        design = self._design_network(
+            0,
+            template=template,
+            generates=True,
+            reserved=longest if frozen.family.kind == "decoder" else 0,
+        )
+        self.__dict__.pop("_weights", None)
+        self._start_network(design, seed)
+
+    def _learnable(self, texts: Texts, targets: list[str]) -> Any:
+        from sklopa._heads.likelihood import join_targets
+
+        frozen = self._live_network().frozen
+        rows, self._truncation = self._prepare(texts)
+        return join_targets(frozen, rows, targets, self.max_target_length, self._design.n_rows)
+
+    @property
+    def _objective(self) -> Any:
+        from sklopa._tasks.objectives import LogLikelihood
+
+        return LogLikelihood()
+
+    def _score_rows(self, rows: Any) -> float:
+        from sklopa._batches.run import run_rows
+
+        return float(run_rows(self._network, rows, self._network, self.batch_size).mean())
+
+    def _generate(self, X: Any, do_sample: bool, n_samples: int) -> np.ndarray:
+        from sklopa._batches.run import generate_rows
+        from sklopa._heads.writing import decode
+        from sklopa._loading.placement import seeded_generator
+        from sklopa._tokens.texts import warn_truncated
+
+        self._check_fitted()
+        rows, truncation = self._prepare(self._check_inputs(X, reset=False))
+        warn_truncated(*truncation)
+        network = self._live_network()
+        options = self._decoding(do_sample)
+        generator = seeded_generator(int(self._seeds()[0]))
+
+        def run(batch: Any) -> list[list[str]]:
+            return decode(network.frozen, network.inputs(batch), options, generator, n_samples)
+
+        with rows_bar(self, len(rows)) as on_rows:
+            texts = generate_rows(network, rows, run, self.batch_size, on_rows)
+        out = np.empty((len(texts), n_samples), dtype=object)
+        out[:] = texts
+        return out
+
+    def _decoding(self, do_sample: bool) -> Any:
+        from sklopa._heads.writing import Decoding
+
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Decoding(
+            max_new_tokens=self.max_new_tokens,
+            num_beams=1 if do_sample else self.num_beams,
+            do_sample=do_sample,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=tuple(stop),
+        )

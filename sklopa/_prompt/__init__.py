@@ -1,0 +1,1 @@
+"""Instance embedding -> soft prompt (B, P, D). Pure mathematics."""

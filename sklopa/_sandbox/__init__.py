@@ -1,0 +1,1 @@
+# A locked process. It imports without scikit-learn, so nothing is imported here.

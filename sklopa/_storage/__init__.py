@@ -1,0 +1,1 @@
+"""A fitted estimator <-> files. No pickle."""

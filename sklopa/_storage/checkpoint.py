@@ -1,0 +1,154 @@
+"""Where a fit stands, kept in a folder, so that a fit that was killed goes on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import safetensors.torch
+
+from sklopa._storage import files
+from sklopa._storage.read import read_archive
+from sklopa._storage.values import Tensors, pack, unpack
+from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
+
+# Parameters that change nothing of what is learned.
+_FREE = {"verbose", "memory", "checkpoint_dir", "checkpoint_every"}
+# What else tells fits apart, as a message says it.
+_SAID = {
+    "estimator": "estimator class",
+    "data": "data",
+    "start": "weights to go on from",
+    "models": "model files",
+}
+
+
+class Checkpoint:
+    """The state of one fit in one folder.
+
+    Parameters
+    ----------
+    folder : Path
+    every : int or None
+        Steps between two writes; None for one write an epoch.
+    identity : dict
+        All that the result of the fit depends on, as JSON; see `identify`.
+    """
+
+    def __init__(self, folder: Path, every: int | None, identity: dict) -> None:
+        self.folder, self.every, self._identity = folder, every, identity
+        self.seeds: list[int] | None = None
+        self.state: dict | None = None
+        if (folder / files.MANIFEST).exists():
+            self._read()
+
+    def draw_seeds(self, drawn: np.ndarray) -> np.ndarray:
+        """The seeds of the fit: those it began with, whatever `random_state` gives now."""
+        self.seeds = self.seeds or drawn.tolist()
+        return np.array(self.seeds)
+
+    def is_due(self, n_steps: int) -> bool:
+        """Whether to write within an epoch, after so many steps of the whole fit."""
+        return self.every is not None and n_steps % self.every == 0
+
+    def write(self, state: dict) -> None:
+        """Keep a state; the one before stays until all of this one is on the disk."""
+        tensors: Tensors = {}
+        manifest = {
+            "checkpoint": self._identity,
+            "seeds": self.seeds,
+            "state": pack(state, tensors),
+        }
+        files.write(self.folder, manifest, safetensors.torch.save(tensors))
+
+    def _read(self) -> None:
+        try:
+            manifest, tensors = read_archive(self.folder)
+            identity = manifest["checkpoint"]
+            self._compare(identity)
+            self.seeds = manifest["seeds"]
+            self.state = unpack(manifest["state"], safetensors.torch.load(tensors))
+        except (InvalidArchive, ArchiveNotFound, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, CheckpointMismatch):
+                raise
+            raise CheckpointMismatch(
+                f"checkpoint_dir={str(self.folder)!r} holds a state that cannot be read: {error} "
+                "Delete the folder to start anew, or give another one."
+            ) from error
+
+    def _compare(self, identity: dict) -> None:
+        then, now = identity["parameters"], self._identity["parameters"]
+        differ = [
+            f"{name}={then.get(name)!r} (now {now.get(name)!r})"
+            for name in sorted({*then, *now})
+            if then.get(name) != now.get(name)
+        ]
+        differ += [
+            f"other {said}"
+            for name, said in _SAID.items()
+            if identity.get(name) != self._identity[name]
+        ]
+        if differ:
+            raise CheckpointMismatch(
+                f"checkpoint_dir={str(self.folder)!r} holds a fit with {', '.join(differ)}. "
+                "Nothing was changed there. Give each fit a folder of its own, or delete this one."
+            )
+
+
+def identify(estimator: Any, data: tuple) -> dict[str, Any]:
+    """All that the result of a fit depends on, in a form that can be compared and shown."""
+    parameters = estimator.get_params(deep=False)
+    start = getattr(estimator, "_weights", None) if estimator.warm_start else None
+    return {
+        "estimator": type(estimator).__name__,
+        "parameters": {k: pack(v, {}) for k, v in parameters.items() if k not in _FREE},
+        "data": joblib.hash(data),
+        "start": None if start is None else joblib.hash(start),
+        "models": estimator._model_contents(),
+    }
+
+
+@contextlib.contextmanager
+def open_checkpoint(folder: Path, every: int | None, identity: dict) -> Iterator[Checkpoint]:
+    """The checkpoint of a fit, in a folder that no other process uses meanwhile.
+
+    Raises
+    ------
+    CheckpointMismatch
+        If the folder belongs to another fit, or is in use.
+    NotWritten
+        If the folder cannot be written.
+    """
+    try:
+        files.check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / files.LOCK, "w")  # noqa: SIM115
+    except NotWritten:
+        raise
+    except OSError as error:
+        raise NotWritten(
+            f"checkpoint_dir={str(folder)!r} cannot be written ({error}). Give another folder."
+        ) from error
+    with lock:
+        _lock(lock.fileno(), folder)
+        yield Checkpoint(folder, every, identity)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    """Hold a file until this process lets it go or ends, however it ends."""
+    if os.name != "posix":
+        return  # two processes then overwrite each other's states, whole ones each time
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise CheckpointMismatch(
+            f"checkpoint_dir={str(folder)!r} is in use by another fit. Wait for it, or give each "
+            "fit a folder of its own."
+        ) from error

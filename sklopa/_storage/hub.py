@@ -1,0 +1,145 @@
+"""Saved estimators on a model hub: a repository is a saved folder with a card beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from sklopa._storage.files import MANIFEST
+from sklopa._storage.save import save
+from sklopa.errors import ArchiveNotFound, NotWritten
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_TASKS = {
+    "LoPAClassifier": "text-classification",
+    "LoPAGenerator": "text-generation",
+    "LoPAImageClassifier": "image-classification",
+}
+
+
+def looks_like_repository(path: Path) -> bool:
+    """Whether a path that is not there may be the id of a repository."""
+    return not path.exists() and _REPOSITORY.fullmatch(path.as_posix()) is not None
+
+
+def fetch(repo_id: str, revision: str | None) -> Path:
+    """Folder of the files of a repository, from the cache where they are there already.
+
+    Raises
+    ------
+    ArchiveNotFound
+        If there is no such repository, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(
+            repo_id, revision=revision, allow_patterns=[MANIFEST, "weights-*.safetensors"]
+        )
+    except Exception as error:  # a client's errors are of many kinds
+        raise ArchiveNotFound(
+            f"There is no file or folder {repo_id!r}, and the hub has no such repository or "
+            f"cannot be reached: {str(error).splitlines()[0]}"
+        ) from error
+    return Path(folder)
+
+
+def push(
+    estimator: Any, repo_id: str, *, private: bool | None, token: str | None, scores: dict | None
+) -> str:
+    """Write an estimator and its card into a repository; returns its address.
+
+    Raises
+    ------
+    NotWritten
+        If the hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "archive")
+        save(estimator, folder, include_backbone=False)
+        card = model_card(estimator, scores, _licence_of(api, estimator._design.backbone.model))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        try:
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                delete_patterns="weights-*.safetensors",  # those of an archive before
+                commit_message=f"{type(estimator).__name__}, written by sklopa",
+            )
+        except Exception as error:  # a client's errors are of many kinds
+            raise NotWritten(
+                f"{repo_id!r} could not be written: {str(error).splitlines()[0]} "
+                "Check the id, and that you are logged in (hf auth login, or token=)."
+            ) from error
+    return str(address)
+
+
+def _licence_of(api: Any, model: str) -> str | None:
+    """Licence that the hub knows of a model; None where it knows none."""
+    if not _REPOSITORY.fullmatch(model) or Path(model).exists():
+        return None
+    try:
+        data = api.model_info(model).card_data
+        return data.get("license") if data else None
+    except Exception:  # a card without a licence is better than none
+        return None
+
+
+def model_card(estimator: Any, scores: dict | None, licence: str | None) -> str:
+    """README of a repository: what was fitted, on what, how well."""
+    kind, design = type(estimator).__name__, estimator._design
+    model = design.backbone.model
+    on_hub = _REPOSITORY.fullmatch(model) and not Path(model).exists()
+    head = {"library_name": "sklopa", "tags": ["sklopa", "lopa", "soft-prompt"]}
+    head |= {"pipeline_tag": _TASKS[kind]} if kind in _TASKS else {}
+    head |= {"base_model": model} if on_hub else {}
+    head |= {"license": licence} if licence else {}
+    named = f"[{model}](https://huggingface.co/{model})" if on_hub else "a model that is not public"
+    parts = [
+        "---",
+        *(f"{key}: {json.dumps(value)}" for key, value in head.items()),
+        "---",
+        f"# {kind}",
+        f"A soft prompt for {named}, which stays as it is. Licence of that model: "
+        f"{licence or 'not known'}.",
+        _table("Task", _facts(estimator)),
+        _table("Scores", _scores(estimator) | (scores or {})),
+        _table("Parameters", {k: repr(v) for k, v in sorted(_parameters(estimator).items())}),
+        "```python\nimport sklopa\n\nmodel = sklopa.load(THIS_REPOSITORY)\n```\n",
+    ]
+    return "\n".join(parts)
+
+
+def _facts(estimator: Any) -> dict[str, Any]:
+    facts = {"trained values": f"{estimator.n_trainable_parameters_:,}"}
+    facts |= {"epochs": estimator.n_iter_, "revision of the model": estimator.backbone_revision_}
+    if hasattr(estimator, "classes_"):
+        labels = [str(label) for label in estimator.classes_[:20]]
+        more = ", ..." if len(estimator.classes_) > len(labels) else ""
+        facts["labels"] = ", ".join(labels) + more
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _scores(estimator: Any) -> dict[str, Any]:
+    scores = {"training loss": estimator.loss_curve_[-1]} if estimator.loss_curve_ else {}
+    if estimator.best_validation_score_ is not None:
+        scores["best validation score"] = estimator.best_validation_score_
+    return scores
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    hidden = {"model", "encoder", "memory", "checkpoint_dir", "checkpoint_every", "verbose"}
+    return {k: v for k, v in estimator.get_params(deep=False).items() if k not in hidden}
+
+
+def _table(title: str, rows: dict[str, Any]) -> str:
+    shown = {k: f"{v:.4f}" if isinstance(v, float) else str(v) for k, v in rows.items()}
+    lines = [f"| {name} | {value.replace('|', '/')} |" for name, value in shown.items()]
+    return "\n".join([f"\n## {title}\n", "| | |", "|---|---|", *lines, ""])

@@ -1,0 +1,144 @@
+"""Archives in folders and zip files, read with limits and with every hash checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sklopa._storage.files import MANIFEST, OURS, hash_files, refused, sum_of
+from sklopa.errors import ArchiveNotFound, InvalidArchive
+
+_MOST_MANIFEST_BYTES = 64 << 20
+# Weights hardly shrink, and text not a hundredfold: more is a bomb.
+_MOST_SHRUNK, _FREE_BYTES = 100, 1 << 20
+# What a model in a folder may consist of. None of it is code, and none a pickle.
+_MODEL_FILES = {".json", ".safetensors", ".txt", ".model", ".jinja"}
+
+
+def read_archive(path: Path) -> tuple[dict, bytes]:
+    """Manifest and weights of an archive, with all hashes checked.
+
+    Raises
+    ------
+    ArchiveNotFound
+        If there is none.
+    InvalidArchive
+        If it is damaged, or not as sklopa writes it.
+    """
+    try:
+        if path.is_dir():
+            return _check(lambda name, limit: _read_file(path / name, limit), folder=path)
+        if path.is_file():
+            with _zip_reader(path) as read_entry:
+                return _check(read_entry, folder=None)
+    except OSError as error:
+        raise ArchiveNotFound(f"{str(path)!r} could not be read: {error}") from error
+    except InvalidArchive:
+        raise
+    except Exception as error:  # damaged zip files end in errors of many kinds
+        raise refused(f"{path} cannot be read: {error}") from error
+    raise ArchiveNotFound(f"There is no archive at {str(path)!r}; give the path that save had.")
+
+
+def _check(read_entry: Callable[[str, int | None], bytes], folder: Path | None) -> tuple:
+    manifest = _parse(read_entry(MANIFEST, _MOST_MANIFEST_BYTES))
+    if manifest.get("sha256") != sum_of(manifest):
+        raise refused(f"{MANIFEST} does not match its own SHA-256")
+    weights = manifest.get("weights")
+    if not isinstance(weights, dict) or not OURS.fullmatch(str(weights.get("file"))):
+        raise refused(f"{MANIFEST} names no weights")
+    tensors = read_entry(weights["file"], None)
+    found = hashlib.sha256(tensors).hexdigest()
+    if found != weights.get("sha256"):
+        raise refused(f"{weights['file']} has SHA-256 {found}, not {weights.get('sha256')}")
+    models = manifest.get("models") or {}
+    if not isinstance(models, dict) or (models and folder is None):
+        raise refused("models come in folders only")
+    for model in models.values():
+        _check_model(folder, model)
+    return manifest, tensors
+
+
+def _parse(data: bytes) -> dict:
+    try:
+        manifest = json.loads(data, object_pairs_hook=_no_double_keys)
+    except (ValueError, RecursionError) as error:
+        raise refused(f"{MANIFEST} cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise refused(f"{MANIFEST} holds no table")
+    return manifest
+
+
+def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _check_model(folder: Path, model: Any) -> None:
+    name = str(model.get("folder")) if isinstance(model, dict) else ""
+    if not OURS.fullmatch(name):
+        raise refused(f"{name!r} is no folder of a model")
+    found = hash_files(folder / name)
+    odd = [file for file in found if Path(file).suffix not in _MODEL_FILES]
+    if odd:
+        raise refused(f"{name}/{odd[0]} is a kind of file that is not opened")
+    if found != model.get("files"):
+        listed = model.get("files")
+        listed = listed if isinstance(listed, dict) else {}
+        wrong = [f for f in sorted({*found, *listed}) if found.get(f) != listed.get(f)]
+        raise refused(f"{name} differs from what was saved in {', '.join(wrong)}")
+
+
+def _read_file(path: Path, limit: int | None) -> bytes:
+    if not path.exists():
+        raise refused(f"{path.name} is missing")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise refused(f"{path.name} is no regular file")
+    if limit is not None and status.st_size > limit:
+        raise refused(f"{path.name} has {status.st_size} bytes, over the limit of {limit}")
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def _zip_reader(path: Path) -> Iterator[Callable[[str, int | None], bytes]]:
+    """What reads an entry of a zip file whose table of contents is as we write it."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        for entry in entries:
+            _check_entry(entry)
+        if len(set(names)) < len(names) or MANIFEST not in names or len(names) > 2:
+            raise refused(f"it holds {names[:4]}, and not a manifest and weights")
+        allowed = _MOST_SHRUNK * path.stat().st_size + _FREE_BYTES
+        if sum(entry.file_size for entry in entries) > allowed:
+            raise refused("it unpacks to more than a hundred times its size")
+
+        def read_entry(name: str, limit: int | None) -> bytes:
+            if name not in names:
+                raise refused(f"{name} is missing")
+            entry = archive.getinfo(name)
+            if limit is not None and entry.file_size > limit:
+                raise refused(f"{name} has {entry.file_size} bytes, over the limit of {limit}")
+            with archive.open(entry) as file:
+                data = file.read(entry.file_size + 1)
+            if len(data) != entry.file_size:
+                raise refused(f"{name} has not the size that is told")
+            return data
+
+        yield read_entry
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    is_link = stat.S_ISLNK(entry.external_attr >> 16)
+    if is_link or entry.flag_bits & 1:
+        raise refused(f"{entry.filename!r} is a link or encrypted")
+    if entry.filename != MANIFEST and not OURS.fullmatch(entry.filename):
+        raise refused(f"it holds a file {entry.filename!r}, which is none of ours")

@@ -1,0 +1,106 @@
+"""A fitted estimator -> a manifest and weights."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from sklopa._backbone.language import FrozenModel
+from sklopa._loading.description import Backbone
+from sklopa._loading.live import load, write_model
+from sklopa._network.build import Design
+from sklopa._storage import files
+from sklopa._storage.values import pack
+from sklopa._version import __version__
+from sklopa.errors import InvalidInput, InvalidParameter
+
+FORMAT = 1
+_LIBRARIES = ("scikit-learn", "torch", "transformers")
+# Parameters that name folders of one machine; a stranger's would be written to.
+FOLDERS = {"memory", "checkpoint_dir"}
+# Of an estimator's attributes: what is written elsewhere, or is made again.
+LEFT_OUT = {"_weights", "_design", "_truncation", "_network", "_trainer"}
+
+
+def save(estimator: Any, path: Path, include_backbone: bool) -> None:
+    """Write a fitted estimator to a folder, or to a zip file where the name ends so.
+
+    Raises
+    ------
+    InvalidInput
+        If the estimator holds something that cannot be written without a pickle.
+    NotWritten
+        If the disk refuses.
+    """
+    if include_backbone and path.suffix == ".zip":
+        raise InvalidParameter(
+            "save: include_backbone=True writes a folder, from which the model loads; give a path "
+            f"without .zip, or include_backbone=False. Got {str(path)!r}"
+        )
+    weights = {name: torch.tensor(value) for name, value in estimator._weights.items()}
+    models = {}
+    if include_backbone:
+        used = models_of(estimator._design)
+        models = {name: partial(write_model, model) for name, model in used.items()}
+    files.write(path, _describe(estimator), safetensors.torch.save(weights), models)
+
+
+def _describe(estimator: Any) -> dict[str, Any]:
+    """All of the manifest that does not depend on how it is stored."""
+    design, parameters = estimator._design, estimator.get_params(deep=False)
+    carried = {name: value for name, value in parameters.items() if name not in FOLDERS}
+    attributes = {
+        name: value
+        for name, value in vars(estimator).items()
+        if name not in LEFT_OUT and name not in parameters
+    }
+    return {
+        "format": FORMAT,
+        "estimator": type(estimator).__name__,
+        "versions": versions(),
+        "models_used": {
+            name: {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
+            for name, frozen in live_models(design).items()
+        },
+        "parameters": _pack_each(carried, "parameter"),
+        "attributes": _pack_each(attributes, "attribute"),
+        "design": pack(design, {}),
+    }
+
+
+def _pack_each(values: dict[str, Any], what: str) -> dict[str, Any]:
+    packed = {}
+    for name, value in values.items():
+        try:
+            packed[name] = pack(value, {})
+        except TypeError as error:
+            raise InvalidInput(
+                f"{what} {name} cannot be saved without a pickle: {error}. Use texts, numbers, "
+                "dates or bytes there, or joblib.dump for the whole."
+            ) from error
+    return packed
+
+
+def versions() -> dict[str, str]:
+    """Versions of sklopa and of the libraries that outputs depend on."""
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"sklopa": __version__} | found
+
+
+def models_of(design: Design) -> dict[str, Backbone]:
+    """Descriptions of the frozen models that a design reads, each once."""
+    models = {"backbone": design.backbone}
+    if design.reads_instances and design.encoder != design.backbone:
+        models["encoder"] = design.encoder
+    return models
+
+
+def live_models(design: Design) -> dict[str, FrozenModel]:
+    """The frozen models that a design reads, loaded."""
+    return {name: load(used) for name, used in models_of(design).items()}

@@ -1,0 +1,1 @@
+"""What is learned: y -> targets, loss and score, and outputs -> y."""

@@ -1,0 +1,310 @@
+"""The training loop. It knows rows, batches and losses, and nothing of texts or labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklopa._batches.order import training_batches
+from sklopa._batches.out_of_memory import halve_until_it_fits
+from sklopa._batches.rows import Rows
+from sklopa._loading.placement import seeded_generator
+from sklopa._tokens.batch import Batch
+from sklopa._training.gpu_turns import turn_on
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    Attributes
+    ----------
+    max_iter : int, epochs
+    batch_size : int, rows a step
+    learning_rate : float
+        Of the instance networks; `rate_of` scales it for the other parts.
+    weight_decay : float
+    n_iter_no_change, tol
+        Stop after this many epochs in a row without an improvement of at least `tol`.
+    warmup : float
+        Share of all steps over which the rate rises from zero (ten steps at least, in fits that
+        have twenty); it then falls to zero.
+    """
+
+    max_iter: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    n_iter_no_change: int = 5
+    tol: float = 1e-4
+    warmup: float = 0.1
+
+
+# Learning rates of the parts, as multiples of `learning_rate`. The task prompt is a handful of
+# vectors that must travel far; its rate is counted in the size of its own values at the start. The
+# networks have most of the values and fit single rows first, so beside a task prompt they are slow.
+RATE_OF = {"task": 300.0, "head": 1.0, "encoder": 0.02, "networks": 0.3, "only networks": 1.0}
+_CLIP_NORM = 1.0
+# Steps until the full rate, at the least: AdamW's first steps know no more of a gradient than its
+# sign, and move all values as far as they may.
+_WARM_STEPS = 10
+
+
+@dataclass
+class History:
+    """What happened, one record an epoch."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best: State | None = None
+    best_score: float | None = None
+    interrupted: bool = False
+    diverged: bool = False
+
+
+@dataclass
+class Course:
+    """Where a training stands: batches done in an epoch, the sum of their losses, the order."""
+
+    epoch: int = 1
+    done: int = 0
+    total: float = 0.0
+    order: Tensor | None = None
+    is_over: bool = False
+
+
+class Trainer:
+    """AdamW on the network's own parameters, with warm-up, decay and gradient clipping.
+
+    Parameters
+    ----------
+    network : nn.Module called with a `Batch`, with `device`
+    loss : callable (outputs, target) -> (B,)
+    plan : Plan
+    seed : int, of the order of the batches
+    """
+
+    def __init__(self, network: nn.Module, loss: Callable, plan: Plan, seed: int) -> None:
+        self.network, self.loss, self.plan = network, loss, plan
+        self.generator = seeded_generator(seed)
+        groups = parameter_groups(network, plan.learning_rate)
+        self.optimizer = (
+            torch.optim.AdamW(groups, weight_decay=plan.weight_decay) if groups else None
+        )
+        self._rows_at_once = plan.batch_size
+
+    def fit(
+        self,
+        rows: Rows,
+        *,
+        validate: Callable[[], float] | None = None,
+        stop_early: bool = False,
+        on_batch: Callable[[int, float], None] = lambda n_rows, loss: None,
+        on_epoch: Callable[[dict], bool] = lambda record: False,
+        checkpoint: Any = None,
+    ) -> History:
+        """Train for up to `plan.max_iter` epochs.
+
+        Parameters
+        ----------
+        validate : callable
+            Score of the network as it stands, higher is better.
+        stop_early : bool
+            Stop on that score and restore the best state; else stop on the training loss.
+        on_batch, on_epoch : callables
+            Told of progress; `on_epoch` may return True to stop.
+        checkpoint : Checkpoint, optional
+            Has the state to go on from, and is given those on the way.
+        """
+        history, course = History(), Course()
+        if self.optimizer is None:  # a verbaliser without a prompt
+            return history
+        watch = _Plateau(self.plan.n_iter_no_change, self.plan.tol)
+        n_batches = -(-len(rows) // self.plan.batch_size)
+        schedule = self._schedule(self.plan.max_iter * n_batches)
+        parts = (course, history, watch, schedule)
+        if checkpoint is not None:
+            self._set_state(checkpoint.state, *parts)
+
+        def after_batch(n_rows: int, loss: float) -> None:
+            on_batch(n_rows, loss)
+            within = course.done < n_batches  # at its end, an epoch is written as a whole
+            if checkpoint is not None and within and checkpoint.is_due(schedule.last_epoch):
+                checkpoint.write(self._get_state(*parts))
+
+        try:
+            while course.epoch <= self.plan.max_iter and not course.is_over:
+                started = time.perf_counter()
+                loss = self.epoch(rows, schedule=schedule, course=course, on_batch=after_batch)
+                if not np.isfinite(loss):
+                    history.diverged = True
+                    break
+                record = {"epoch": course.epoch, "loss": loss}
+                record["seconds"] = time.perf_counter() - started
+                record |= {} if validate is None else {"validation_score": validate()}
+                history.epochs.append(record)
+                self._keep(history, record, stop_early)
+                stop = watch.is_over(record["validation_score"] if stop_early else -loss)
+                course.epoch, course.is_over = course.epoch + 1, on_epoch(record) or stop
+                if checkpoint is not None:
+                    checkpoint.write(self._get_state(*parts))
+        except KeyboardInterrupt:
+            history.interrupted = True
+        if history.best is not None and (stop_early or history.diverged or history.interrupted):
+            self.network.load_state_dict(history.best)
+        return history
+
+    def epoch(
+        self,
+        rows: Rows,
+        *,
+        schedule=None,
+        course: Course | None = None,
+        on_batch: Callable = lambda n_rows, loss: None,
+    ) -> float:
+        """One pass over the rows; the mean loss of a row, NaN as soon as it is not finite."""
+        course = course or Course()
+        self.network.train()
+        course.order = self.generator.get_state()
+        batches = training_batches(rows.lengths, self.plan.batch_size, self.generator)
+        with turn_on(self.network.device):
+            for indices in batches[course.done :]:
+                loss = self._step(rows, indices)
+                if not np.isfinite(loss):
+                    return float("nan")
+                if schedule is not None:
+                    schedule.step()
+                course.done, course.total = course.done + 1, course.total + loss * len(indices)
+                on_batch(len(indices), loss)
+        self.network.eval()
+        mean = course.total / len(rows)
+        course.done, course.total, course.order = 0, 0.0, None
+        return mean
+
+    # ------------------------------------------------------------------ to stop and go on
+
+    def _get_state(self, course: Course, history: History, watch: _Plateau, schedule: Any) -> dict:
+        """All that the rest of the training depends on, in plain values and tensors."""
+        order = self.generator.get_state() if course.order is None else course.order
+        return {
+            "network": snapshot(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "generators": [g.get_state() for g in self._dropout_generators()],
+            "course": vars(course) | {"order": order},
+            "history": vars(history),
+            "watch": vars(watch),
+            "rows_at_once": self._rows_at_once,
+        }
+
+    def _set_state(
+        self, state: dict | None, course: Course, history: History, watch: _Plateau, schedule: Any
+    ) -> None:
+        if state is None:  # nothing was kept yet
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        for generator, value in zip(self._dropout_generators(), state["generators"], strict=True):
+            generator.set_state(value)
+        self.generator.set_state(state["course"]["order"])
+        self._rows_at_once = state["rows_at_once"]
+        for part, name in ((course, "course"), (history, "history"), (watch, "watch")):
+            vars(part).update(state[name])
+
+    def _dropout_generators(self) -> list[torch.Generator]:
+        parts = (vars(module).get("generator") for module in self.network.modules())
+        return [part for part in parts if part is not None]
+
+    def _step(self, rows: Rows, indices: np.ndarray) -> float:
+        """One update. Pieces of a batch that does not fit add up to the same gradient."""
+
+        def backward(rows_at_once: int) -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            total = 0.0
+            for start in range(0, len(indices), rows_at_once):
+                batch = rows.batch(indices[start : start + rows_at_once])
+                loss = self._sum_of_losses(batch.to(self.network.device)) / len(indices)
+                loss.backward()
+                total += loss.item()
+            return total
+
+        loss, self._rows_at_once = halve_until_it_fits(
+            backward, self._rows_at_once, rows.longest(indices)
+        )
+        if np.isfinite(loss):
+            parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
+            self.optimizer.step()
+        return loss
+
+    def _sum_of_losses(self, batch: Batch) -> Tensor:
+        outputs = self.network(batch)
+        outputs = outputs if batch.offset is None else outputs + batch.offset
+        losses = self.loss(outputs, batch.target)
+        return losses.sum() if batch.weight is None else (losses * batch.weight).sum()
+
+    def _schedule(self, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+        warm = max(1, round(self.plan.warmup * n_steps), min(_WARM_STEPS, n_steps // 2))
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warm, max(0.0, (n_steps - step) / max(1, n_steps - warm)))
+
+        return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+
+    def _keep(self, history: History, record: dict, stop_early: bool) -> None:
+        """Remember the state to go back to: the best one, or the last finite one."""
+        score = record.get("validation_score")
+        better = history.best_score is None or (score is not None and score > history.best_score)
+        if better or not stop_early:
+            history.best = snapshot(self.network)
+        if better:
+            history.best_score = score
+
+
+class _Plateau:
+    """Counts epochs without an improvement, as `MLPClassifier` does."""
+
+    def __init__(self, patience: int, tol: float) -> None:
+        self.patience, self.tol = patience, tol
+        self.best, self.count = -np.inf, 0
+
+    def is_over(self, score: float) -> bool:
+        self.count = 0 if score > self.best + self.tol else self.count + 1
+        self.best = max(self.best, score)
+        return self.count >= self.patience
+
+
+def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict]:
+    """Parameters by the part they belong to, each with its rate."""
+    named = dict(network.named_parameters())
+    has_task = any(_is_task(path) for path in named)
+    groups: dict[tuple[str, float], list] = {}
+    for path, parameter in named.items():
+        owner, scale = path.split(".")[0], 1.0
+        if _is_task(path):
+            prompt = network.get_submodule(path.rpartition(".")[0])
+            owner, scale = "task", float(prompt.unit)
+        elif owner == "prompt":
+            owner = "networks" if has_task else "only networks"
+        groups.setdefault((owner, scale), []).append(parameter)
+    return [
+        {"params": members, "lr": learning_rate * RATE_OF[owner] * scale, "name": owner}
+        for (owner, scale), members in groups.items()
+    ]
+
+
+def _is_task(path: str) -> bool:
+    return path.startswith("prompt.") and path.endswith(".task")
+
+
+def snapshot(network: nn.Module) -> State:
+    """A copy of all trained tensors on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

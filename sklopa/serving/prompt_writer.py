@@ -1,0 +1,146 @@
+"""Texts -> soft prompt and embedded text in one tensor each, written on the user's side."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklopa._backbone.language import FrozenModel
+from sklopa._batches.rows import Rows
+from sklopa._loading.description import Backbone
+from sklopa._network.build import Design, restore
+from sklopa._network.prepare import prepare_rows
+from sklopa._tokens.texts import warn_truncated
+from sklopa.errors import InvalidParameter, UnsupportedBackbone, WholeModelWarning
+from sklopa.serving.embedding_table import embeddings_only
+
+_ROWS_AT_ONCE = 32
+
+
+class PromptEmbeds(NamedTuple):
+    """One text as a server takes it.
+
+    Attributes
+    ----------
+    tensor : Tensor of shape (P + T, D), the soft prompt and the embedded tokens
+    body : dict, the JSON body of a POST to ``/v1/completions`` but for the name of the model
+    """
+
+    tensor: Tensor
+    body: dict[str, Any]
+
+
+class PromptWriter:
+    """Writes prompts of a fitted estimator without the frozen model's other weights.
+
+    Parameters
+    ----------
+    estimator : fitted estimator whose outputs are words of a causal language model
+
+    Raises
+    ------
+    UnsupportedBackbone, InvalidParameter
+        If no language-model server could do what the estimator does.
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+        estimator._check_fitted()
+        design = estimator._design
+        _check_words(estimator)
+        backbone = _of_client(design, estimator.dtype_)
+        self.network = restore(replace(design, backbone=backbone), estimator._weights)
+        _check_servable(estimator, self.frozen)
+
+    @property
+    def frozen(self) -> FrozenModel:
+        """The frozen model, as far as it is here."""
+        return self.network.frozen
+
+    def read(self, X: Any) -> Rows:
+        """Tokens and instance embeddings of all rows of X."""
+        estimator = self.estimator
+        texts = estimator._check_inputs(X, reset=False)
+        memory = getattr(estimator.memory, "location", estimator.memory)
+        rows, truncation = prepare_rows(self.network, estimator._design, texts.rows, memory)
+        warn_truncated(*truncation)
+        return rows
+
+    def lengths(self, rows: Rows) -> np.ndarray:
+        """Positions that each row takes on the server, P + T, (n,)."""
+        return rows.lengths + self.estimator._design.n_rows
+
+    def write(self, rows: Rows) -> Iterator[Tensor]:
+        """One tensor (P + T, D) a row, in their order, made as they are asked for."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            chunk = np.arange(start, min(start + _ROWS_AT_ONCE, len(rows)))
+            yield from self._write_chunk(rows, chunk)
+
+    def embed(self, ids: list[int]) -> Tensor:
+        """Word embeddings (T, D) of tokens, without a prompt."""
+        return self.frozen.embed(torch.tensor(ids))
+
+    @torch.inference_mode()
+    def _write_chunk(self, rows: Rows, chunk: np.ndarray) -> list[Tensor]:
+        batch = rows.batch(chunk).to(self.network.device)
+        inputs = self.network.inputs(batch)
+        lengths = inputs.mask.sum(dim=1).tolist()
+        return [row[:length].cpu() for row, length in zip(inputs.embeds, lengths, strict=True)]
+
+
+def encode(tensor: Tensor) -> str:
+    """A tensor as text: what `torch.save` writes, in base64."""
+    buffer = io.BytesIO()
+    torch.save(tensor.clone(), buffer)  # a slice would be saved with all that it is a slice of
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _of_client(design: Design, dtype: str) -> Backbone:
+    """The frozen model as far as the client needs it."""
+    if not design.reads_instances or design.encoder != design.backbone:
+        return embeddings_only(design.backbone, dtype)
+    warnings.warn(
+        f"The instance embedding comes from the frozen model {design.backbone.model!r} itself "
+        "(encoder=None), so this client loads all of its weights. To keep them on the server, fit "
+        "with a small encoder= such as 'sentence-transformers/all-MiniLM-L6-v2', or with rank=0.",
+        WholeModelWarning,
+        stacklevel=4,
+    )
+    return design.backbone
+
+
+def _check_servable(estimator: Any, frozen: FrozenModel) -> None:
+    owner, design = type(estimator).__name__, estimator._design
+    if frozen.family.kind != "decoder":
+        raise _unsupported(estimator)
+    if design.depth == "deep":
+        raise InvalidParameter(
+            f"{owner}: depth='deep' changes every layer of the frozen model, and a server takes "
+            "input embeddings only. Fit with depth='shallow'."
+        )
+    if getattr(estimator, "_is_multilabel", False):
+        raise InvalidParameter(
+            f"{owner}: rows with several labels need logits, and a server gives probabilities "
+            "that are relative to each other. Fit one classifier for each label."
+        )
+
+
+def _check_words(estimator: Any) -> None:
+    if not estimator._design.generates and estimator._design.word_ids is None:
+        raise _unsupported(estimator)
+
+
+def _unsupported(estimator: Any) -> UnsupportedBackbone:
+    return UnsupportedBackbone(
+        f"{type(estimator).__name__} on {estimator._design.backbone.model!r} cannot be served: a "
+        "server of language models gives tokens and their probabilities, no states. Use "
+        "LoPAGenerator, or LoPAClassifier with head='verbalizer', on a causal language model."
+    )
