@@ -165,9 +165,9 @@ def read_model(options, method):
     from transformers import AutoModel, AutoTokenizer
 
     from sklopa import Backbone
-    from sklopa._loading.live import load
+    from sklopa._loading.live import live_model
 
-    folder = load(Backbone(options.model or estimator(options, 0).model)).config.name_or_path
+    folder = live_model(Backbone(options.model or estimator(options, 0).model)).config.name_or_path
     body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     if method == "LoRA":
         from peft import LoraConfig, get_peft_model

@@ -15,18 +15,19 @@ from pathlib import Path
 from harness import machine, print_header, print_row
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fakes"))
 
 import family_checks as checks
 import tiny
 import torch
 
 from sklopa._backbone.families import FAMILIES, REFUSED
-from sklopa._loading.live import load
+from sklopa._loading.live import live_model
 
 
 def measure(name):
     """The cells of one family."""
-    frozen = load(tiny.backbone(name))
+    frozen = live_model(tiny.backbone(name))
     generates = frozen.family.kind != "encoder"
     return [
         name,

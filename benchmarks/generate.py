@@ -102,10 +102,10 @@ def fit_lora(like, sources, targets, rate, seed):
     from transformers import get_linear_schedule_with_warmup
 
     from sklopa import Backbone
-    from sklopa._loading.live import load
+    from sklopa._loading.live import live_model
 
     torch.manual_seed(seed)
-    frozen = load(Backbone(like.model))
+    frozen = live_model(Backbone(like.model))
     tokenizer = frozen.tokenizer
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.05,

@@ -52,9 +52,9 @@ class FullFineTuning:
 
         from sklopa import Backbone
         from sklopa._embedding.instance import TrainedEncoder
-        from sklopa._loading.live import load
+        from sklopa._loading.live import live_model
 
-        self.frozen = load(Backbone(self.model))
+        self.frozen = live_model(Backbone(self.model))
         self.classes_, codes = np.unique(y, return_inverse=True)
         torch.manual_seed(self.seed)
         self.net = torch.nn.ModuleDict({"tower": TrainedEncoder(self.frozen)})

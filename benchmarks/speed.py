@@ -33,9 +33,9 @@ def data(options, n):
 def folder():
     """Where the weights lie."""
     from sklopa import Backbone
-    from sklopa._loading.live import load
+    from sklopa._loading.live import live_model
 
-    return load(Backbone(MODEL)).config.name_or_path
+    return live_model(Backbone(MODEL)).config.name_or_path
 
 
 # ---------------------------------------------------------------------- our side
@@ -143,15 +143,15 @@ def hold_backbone(holds, dtype):
     from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
 
     from sklopa import Backbone
-    from sklopa._loading.live import load
+    from sklopa._loading.live import live_model
 
     backbone = Backbone(MODEL, dtype=dtype)
-    load(backbone)  # tokenizer and code, which are not the weights, have been there before
+    live_model(backbone)  # tokenizer and code, which are not the weights, have been there before
     backbone.release()
     gc.collect()
     before, cost, size = proportional_mib(), 0.0, 1.0
     if holds:
-        frozen = load(backbone)
+        frozen = live_model(backbone)
         for model in {frozen.model, frozen.in_steps.model}:
             for parameter in model.parameters():
                 parameter.sum()  # every page is touched

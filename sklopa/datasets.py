@@ -104,7 +104,7 @@ def load_intents(*, return_X_y: bool = False, as_frame: bool = False) -> Bunch |
     You took the money but there is no order in my account. -> payment_problem
     """
     path = resources.files("sklopa") / "data" / "intents.csv"
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     data = np.array([row["text"] for row in rows], dtype=object)
     target = np.array([row["intent"] for row in rows], dtype=object)

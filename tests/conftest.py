@@ -1,19 +1,14 @@
 """What all tests share: tiny models, and texts whose labels a model can learn."""
 
 import os
-import sys
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is imported
 
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import silence
 import tiny
+import torch
 from helpers import COLOURS
 
 from sklopa import LoPAClassifier

@@ -8,10 +8,11 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier
-from sklopa._backbone.language import pad_left, prepend
+from sklopa._backbone.prompted import pad_left, prepend
 from sklopa._heads.likelihood import _join, target_logits
-from sklopa._heads.writing import Decoding, _session, decode
-from sklopa._network.build import Design, build
+from sklopa._heads.writing import Decoding, _session, write_texts
+from sklopa._network.build import build_network
+from sklopa._network.design import Design
 from sklopa._network.prepare import prepare_rows
 from sklopa._tokens.batch import TokenBatch
 
@@ -78,7 +79,7 @@ def network_of(frozen):
         frozen.key, frozen.key, n_outputs=2, prompt_length=PROMPT_LENGTH, rank=2, bottleneck=4,
         gate="sigmoid", dropout=0.0, train_encoder=False, max_length=None,
     )  # fmt: skip
-    network = build(design)
+    network = build_network(design)
     with torch.no_grad():  # not all ones: a layer norm would make their sum a constant
         weight = network.head.weight
         weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
@@ -91,8 +92,7 @@ def prompt_effect(frozen):
     """Largest change of an output when the prompt is zeroed."""
     network, batch = network_of(frozen)
     zeros = torch.zeros_like(network.prompts(batch))
-    features = network.features_behind(zeros, batch)
-    zeroed = network.head(network.head.inputs(features, batch.embedding))
+    zeroed = network.outputs_behind(zeros, batch)
     return (network(batch) - zeroed).abs().max().item()
 
 
@@ -153,7 +153,7 @@ def generation_effect(frozen):
 def generated(frozen, texts, **options):
     """Texts that a batch generates."""
     with torch.inference_mode():
-        rows = decode(frozen, inputs_of(frozen, texts), Decoding(max_new_tokens=5, **options))
+        rows = write_texts(frozen, inputs_of(frozen, texts), Decoding(max_new_tokens=5, **options))
     return [text for (text,) in rows]
 
 

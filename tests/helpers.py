@@ -1,5 +1,6 @@
 """What several test modules compare with."""
 
+import copy
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,11 +12,40 @@ CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 logits that were computed in other 
 COLOURS = ["red", "green", "blue"]
 
 
+def weights_of(estimator):
+    """The trained values of a fitted estimator, by name."""
+    return estimator._fitted_network().weights
+
+
+def design_of(estimator):
+    """What shapes its network."""
+    return estimator._fitted_network().design
+
+
+def network_of(estimator):
+    """The live network of a fitted estimator."""
+    return estimator._fitted_network().live()
+
+
+def rows_of(estimator, X):
+    """Rows that its network can run on."""
+    fitted = estimator._fitted_task()
+    return fitted.network.prepare(fitted.read(X).rows).rows
+
+
+def with_weights(estimator, weights):
+    """A copy of a fitted estimator that holds other weights."""
+    other = copy.copy(estimator)
+    other.__setstate__(estimator.__getstate__() | {"_weights": weights})
+    return other
+
+
 def assert_same_state(one, other):
     """Both hold the same trained values, bit for bit."""
-    assert one._weights.keys() == other._weights.keys()
-    for name, value in one._weights.items():
-        np.testing.assert_array_equal(value, other._weights[name], err_msg=name)
+    one, other = weights_of(one), weights_of(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 @contextmanager

@@ -16,15 +16,15 @@ MODULES = {
 
 # A folder imports only from those before it.
 LAYERS = (
-    "errors", "_version", "datasets", "_sandbox", "_inputs", "metrics", "_cache", "_tokens",
-    "_batches", "_backbone", "_loading", "_embedding", "_prompt", "_heads", "_network", "_tasks",
-    "_storage", "serving", "_training", "_estimators",
+    "errors", "_version", "_public", "datasets", "_sandbox", "_inputs", "metrics", "_cache",
+    "_tokens", "_batches", "_backbone", "_loading", "_embedding", "_prompt", "_heads", "_network",
+    "_tasks", "_storage", "serving", "_training", "_estimators",
 )  # fmt: skip
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     *(name for name in MODULES if name.startswith(("_inputs.", "_estimators.", "metrics."))),
     "__init__", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
-    "_loading.packaged", "_backbone.families", "_backbone.vision_families", "_training.fit",
+    "_loading.packaged", "_network.design", "_network.fitted", "_tokens.template",
     "_training.progress", "datasets", "errors", "serving.__init__", "serving.client",
     "serving.multi_task", "serving.http",
 }  # fmt: skip

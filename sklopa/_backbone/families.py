@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sklopa._backbone.vision_families import VISION_FAMILIES
 from sklopa.errors import UnsupportedBackbone
 
 
-def _table_length(config) -> int | None:
+def _table_length(config: Any) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
@@ -44,6 +45,9 @@ class Family:
         model has only its state.
     casts_strays : bool
         Whether weights that transformers leaves in float32 by mistake are cast like the others.
+    layers : tuple of str
+        Where the base model keeps its layers, in one version of transformers or another; none
+        where they are no plain list.
     refuses : callable of the configuration
         Why a model of the family cannot take a prompt after all, or None.
     """
@@ -56,23 +60,27 @@ class Family:
     embedding_scale: Callable = lambda config: 1.0
     masks_steps: bool = True
     casts_strays: bool = False
+    layers: tuple[str, ...] = ("layers",)
     refuses: Callable = lambda config: None
 
-    def room(self, config) -> int | None:
+    def room(self, config: Any) -> int | None:
         """How many rows (prompt and tokens) the backbone can read; None if unbounded."""
         limit = self.position_limit(config)
         return None if limit is None else limit - self.first_position(config)
 
 
-def _unbounded(config) -> None:
+def _unbounded(config: Any) -> None:
     """Positions are relative, or there are none."""
 
 
-def _scaled_outside(config) -> float:
+def _scaled_outside(config: Any) -> float:
     return config.d_model**0.5 if config.scale_embedding else 1.0
 
 
-_ENCODER = Family(kind="encoder", pooling="mean")
+_ENCODER = Family(kind="encoder", pooling="mean", layers=("encoder.layer",))
+_FLAT_ENCODER = replace(_ENCODER, layers=("layers",))
+# Each kind of sublayer in a list of its own.
+_XLM = replace(_ENCODER, layers=())
 # RoBERTa counts positions from the padding index plus one.
 _ROBERTA = replace(_ENCODER, first_position=lambda config: config.pad_token_id + 1)
 # MPNet does the same with a fixed padding index of 1.
@@ -89,72 +97,77 @@ _ESM = replace(
 )
 _DECODER = Family(kind="decoder", pooling="last")
 _UNBOUNDED_DECODER = replace(_DECODER, position_limit=_unbounded)
+_GPT = replace(_DECODER, layers=("h",))
 _STATE_SPACE = replace(_UNBOUNDED_DECODER, masks_steps=False)
 # OPT may project its states to the width of its word embeddings.
-_OPT = replace(_DECODER, state_width=lambda config: config.word_embed_proj_dim)
-_MPT = replace(_DECODER, position_limit=lambda config: config.max_seq_len)
+_OPT = replace(
+    _DECODER,
+    state_width=lambda config: config.word_embed_proj_dim,
+    layers=("decoder.layers",),
+)
+_MPT = replace(_DECODER, position_limit=lambda config: config.max_seq_len, layers=("blocks",))
 _BOTH = Family(kind="encoder-decoder", pooling="mean")
 # Some relatives of BART scale the rows that they look up, and not those that they are given.
 _SCALED_OUTSIDE = replace(_BOTH, embedding_scale=_scaled_outside)
 _LED = replace(_BOTH, position_limit=lambda config: config.max_encoder_position_embeddings)
-_T5 = replace(_BOTH, position_limit=_unbounded)
+_T5 = replace(_BOTH, position_limit=_unbounded, layers=("block",))
 
 FAMILIES: dict[str, Family] = {
-    "albert": _ENCODER,
+    "albert": replace(_ENCODER, layers=()),
     "bert": _ENCODER,
     "camembert": _ROBERTA,
     "data2vec-text": _ROBERTA,
     "deberta": replace(_ENCODER, casts_strays=True),
     "deberta-v2": _ENCODER,
-    "distilbert": _ENCODER,
+    "distilbert": replace(_ENCODER, layers=("transformer.layer",)),
     "electra": _ENCODER,
     "ernie": _ENCODER,
     "esm": _ESM,
-    "eurobert": _ENCODER,
-    "flaubert": _ENCODER,
-    "gte": _ENCODER,
-    "jina_embeddings_v3": _ENCODER,
+    "eurobert": _FLAT_ENCODER,
+    "flaubert": _XLM,
+    "gte": _FLAT_ENCODER,
+    "jina_embeddings_v3": _FLAT_ENCODER,
     "layoutlm": _ENCODER,
     "longformer": _ROBERTA,
     "luke": _ROBERTA,
     "megatron-bert": _ENCODER,
     "mobilebert": _ENCODER,
-    "modernbert": _ENCODER,
+    "modernbert": _FLAT_ENCODER,
     "mpnet": _MPNET,
-    "nomic_bert": _ENCODER,
+    "nomic_bert": _FLAT_ENCODER,
     "rembert": _ENCODER,
     "roberta": _ROBERTA,
     "roberta-prelayernorm": _ROBERTA,
     "roformer": _ENCODER,
-    "squeezebert": _ENCODER,
-    "xlm": _ENCODER,
+    "squeezebert": replace(_ENCODER, layers=("encoder.layers",)),
+    "xlm": _XLM,
     "xlm-roberta": _ROBERTA,
     "xlm-roberta-xl": _ROBERTA,
     "apertus": _DECODER,
     "arcee": _DECODER,
     "biogpt": _DECODER,
     "bitnet": _DECODER,
-    "bloom": _UNBOUNDED_DECODER,
-    "codegen": _DECODER,
+    "bloom": replace(_GPT, position_limit=_unbounded),
+    "codegen": _GPT,
     "cohere": _DECODER,
     "cohere2": _DECODER,
     "deepseek_v2": _DECODER,
     "deepseek_v3": _DECODER,
     "ernie4_5": _DECODER,
     "exaone4": _DECODER,
-    "falcon": _DECODER,
+    "falcon": _GPT,
     "falcon_mamba": _STATE_SPACE,
     "gemma": _DECODER,
     "gemma2": _DECODER,
     "gemma3_text": _DECODER,
     "glm": _DECODER,
     "glm4": _DECODER,
-    "gpt2": _DECODER,
-    "gpt_bigcode": _DECODER,
-    "gpt_neo": _DECODER,
+    "gpt2": _GPT,
+    "gpt_bigcode": _GPT,
+    "gpt_neo": _GPT,
     "gpt_neox": _DECODER,
     "gpt_oss": _DECODER,
-    "gptj": _DECODER,
+    "gptj": _GPT,
     "granite": _DECODER,
     "granitemoe": _DECODER,
     "granitemoehybrid": _DECODER,
@@ -237,7 +250,7 @@ REFUSED: dict[str, str] = {
 }
 
 
-def family_of(config, name: str) -> Family:
+def family_of(config: Any, name: str) -> Family:
     """The family of a model configuration, found before any weight is loaded.
 
     Raises
@@ -248,7 +261,7 @@ def family_of(config, name: str) -> Family:
     family = FAMILIES.get(config.model_type)
     unknown = "sklopa has no entry for it, and guessing could be wrong"
     reason = family.refuses(config) if family else REFUSED.get(config.model_type, unknown)
-    if reason is None:
+    if family is not None and reason is None:
         return family
     raise UnsupportedBackbone(
         f"{name!r} is a {config.model_type!r} model, which cannot be used: {reason}. "

@@ -4,26 +4,75 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from sklopa._tokens.batch import AnyBatch
+from sklopa._tokens.template import Template
+from sklopa.errors import UnsupportedBackbone
 
-class Frozen:
-    """What all frozen models are: shared and never changed.
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BatchT = TypeVar("BatchT", bound=AnyBatch)
+
+
+class Reader(Protocol):
+    """Turns rows, as users give them, into what a frozen model reads."""
+
+    def read(self, rows: Sequence[Any]) -> tuple[list[Any], int]:
+        """The items of the rows, and how many rows were truncated."""
+
+
+class AnyFamily(Protocol):
+    """What is known of a family of models, of texts and of images."""
+
+    @property
+    def kind(self) -> str:
+        """An "encoder", a "decoder", an "encoder-decoder" or a "vision" tower."""
+
+    @property
+    def pooling(self) -> str:
+        """How one vector is made of states."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Where the list of layers is, as a path within the base model."""
+
+
+class Frozen(ABC, Generic[BatchT]):
+    """A frozen model: shared and never changed.
 
     Not an ``nn.Module``, so that no network that holds one counts, saves or trains its weights.
-    `base` is the part that is run; `_hold` of whoever inherits sets it.
+
+    Parameters
+    ----------
+    model : transformers PreTrainedModel
+    family : AnyFamily
+    key : hashable
+        Stands for the model in caches.
+    fingerprint : str or None
+        Tells the files of this model from others in any process; None for live objects.
+    step_dtype : torch.dtype or None
+        Precision in training steps, where it is not that of the model.
+
+    Attributes
+    ----------
+    base : nn.Module, the part that is run
     """
 
+    reads: ClassVar[str]
     base: nn.Module
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         family: Any,
         *,
         key: Hashable,
@@ -38,11 +87,78 @@ class Frozen:
         self.name = getattr(model.config, "name_or_path", "") or str(key)
         self._hold(model)
 
-    def _hold(self, model: nn.Module) -> None:
+    def _hold(self, model: Any) -> None:
+        """Keep the model; whoever inherits finds its `base` here too."""
         self.model = model.eval().requires_grad_(False)
 
+    # ------------------------------------------------------------------ what each kind says
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """D of the states that the model returns."""
+
+    @property
+    @abstractmethod
+    def prompt_width(self) -> int:
+        """D of the rows of a prompt."""
+
+    @property
+    @abstractmethod
+    def room(self) -> int | None:
+        """Rows, prompt and tokens together, that the model can read; None if unbounded."""
+
+    @property
+    @abstractmethod
+    def n_layers(self) -> int:
+        """L, the layers that are run one after the other."""
+
+    @abstractmethod
+    def reader(self, max_tokens: int | None, template: Template | None = None) -> Reader:
+        """What reads rows for this model, within a limit of tokens."""
+
+    @abstractmethod
+    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers."""
+
+    @abstractmethod
+    def states_behind(self, prompt: Tensor | None, tokens: BatchT) -> Tensor:
+        """Last states (B, T, D) of rows, in float32, without those of the prompt."""
+
+    @abstractmethod
+    def views(self, tokens: BatchT) -> tuple[Tensor, Tensor]:
+        """States (B, T, D) without a prompt: two thirds up the layers, and the last ones."""
+
+    @abstractmethod
+    def pool(self, states: Tensor, tokens: BatchT) -> Tensor:
+        """One vector (B, D) for each row, from states (B, T, D)."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Put the model, and what reads for it, into a folder that it loads from."""
+
+    # ------------------------------------------------------------------ what all share
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of the base model.
+
+        Raises
+        ------
+        UnsupportedBackbone
+            If they are not one plain list, each with weights of its own.
+        """
+        for path in self.family.layers:
+            found = _part(self.base, path)
+            if isinstance(found, nn.ModuleList) and len(found) == self.n_layers:
+                return found
+        raise UnsupportedBackbone(
+            f"{self.name!r} has no plain list of {self.n_layers} layers, each with weights of its "
+            "own, so prompts cannot enter between them. Use depth='shallow'."
+        )
+
     @cached_property
-    def in_steps(self) -> Frozen:
+    def in_steps(self) -> Self:
         """What training steps run: this model, or a copy of it in another precision."""
         if self.step_dtype in (None, self.dtype):
             return self
@@ -57,7 +173,7 @@ class Frozen:
         dtype = self.step_dtype if parameter.is_floating_point() else parameter.dtype
         return nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
 
-    def _not_in_steps(self) -> dict[int, nn.Module]:
+    def _not_in_steps(self) -> dict[int, Any]:
         """Parts that training steps do not run, by identity, and what stands in for them."""
         return {}
 
@@ -68,11 +184,16 @@ class Frozen:
         for name, value in sorted(self.model.state_dict().items()):
             if isinstance(value, Tensor):
                 shapes.update(f"{name} {tuple(value.shape)} ".encode())
-                weights.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        words = getattr(getattr(self, "tokenizer", None), "get_vocab", dict)()
-        vocabulary = hashlib.sha256(repr(sorted(words.items())).encode())
+                weights.update(
+                    value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+                )
+        vocabulary = hashlib.sha256(repr(sorted(self._vocabulary().items())).encode())
         digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
         return {name: digest.hexdigest() for name, digest in digests.items()}
+
+    def _vocabulary(self) -> dict[str, int]:
+        """Token ids by token; images have none."""
+        return {}
 
     @property
     def device(self) -> torch.device:
@@ -87,8 +208,18 @@ class Frozen:
         """Commit of the checkpoint on the hub; None for a local folder."""
         return getattr(self.config, "_commit_hash", None)
 
-    def with_body(self, body: nn.Module) -> Frozen:
+    def with_body(self, body: nn.Module) -> Self:
         """A reader like this one through a copy `body` of its base."""
         reader = copy.copy(self)
         reader.model = reader.base = body
         return reader
+
+
+def _part(module: nn.Module, path: str) -> nn.Module | None:
+    """The part of a module at a dotted path; None if there is none."""
+    for name in path.split("."):
+        found = getattr(module, name, None)
+        if not isinstance(found, nn.Module):
+            return None
+        module = found
+    return module

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Hashable
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +14,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklopa._backbone.families import Family
 from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.layer_rows import deep_rows, hook_layers
-from sklopa._backbone.pooling import pool
-from sklopa._tokens.batch import PromptedBatch, TokenBatch
-from sklopa._tokens.texts import Template, TextReader
+from sklopa._backbone.layer_rows import deep_rows
+from sklopa._backbone.lm_head import head_logits
+from sklopa._backbone.prompted import PromptedBatch, prepend
+from sklopa._tokens.batch import TokenBatch
+from sklopa._tokens.template import Template
+from sklopa._tokens.texts import TextReader
 from sklopa.errors import UnsupportedBackbone
 
 _SHORT = 256  # rows up to which plain attention is taken on a CPU
 
 
-class FrozenModel(Frozen):
+class FrozenLanguageModel(Frozen[TokenBatch]):
     """A pretrained language model and its tokenizer.
 
     Parameters
@@ -43,10 +44,12 @@ class FrozenModel(Frozen):
     """
 
     reads = "texts"
+    family: Family
+    embedding: nn.Embedding
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         tokenizer: Any,
         family: Family,
         *,
@@ -60,23 +63,31 @@ class FrozenModel(Frozen):
         self.has_lm_head = has_lm_head
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
 
-    def _hold(self, model: nn.Module) -> None:
+    def _hold(self, model: Any) -> None:
         super()._hold(model)
         self.base = _body(model, self.family)
         table = model.get_input_embeddings()
         if isinstance(table, nn.Embedding):  # a copy for training steps reads the same one
             self.embedding = table
 
-    def _not_in_steps(self) -> dict[int, nn.Module]:
+    def _not_in_steps(self) -> dict[int, Any]:
         # Rows come from the table of the model itself; the copy needs one for words only.
         is_lm = self.model.get_output_embeddings() is not None
         return {} if is_lm else {id(self.embedding): nn.Identity()}
 
-    def with_body(self, body: nn.Module) -> FrozenModel:
+    def with_body(self, body: nn.Module) -> FrozenLanguageModel:
         """A reader like this one through a copy `body` of its base."""
         reader = super().with_body(body)
-        reader.embedding = body.get_input_embeddings()
+        reader.embedding = cast(Any, body).get_input_embeddings()
         return reader
+
+    def _vocabulary(self) -> dict[str, int]:
+        return self.tokenizer.get_vocab()
+
+    def write(self, folder: Path) -> None:
+        """Put model and tokenizer into a folder that they load from."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
 
     @property
     def width(self) -> int:
@@ -96,6 +107,11 @@ class FrozenModel(Frozen):
         # Tokenizers without a limit report an absurdly large number.
         limits = [n for n in (room, limit) if n is not None and n < 10**9]
         return min(limits, default=None)
+
+    @property
+    def n_layers(self) -> int:
+        """L, the layers that are run one after the other."""
+        return self.config.num_hidden_layers
 
     def reader(self, max_tokens: int | None, template: Template | None = None) -> TextReader:
         """A reader of texts for this model."""
@@ -120,7 +136,7 @@ class FrozenModel(Frozen):
         n_tokens = self.embedding.num_embeddings
         allowed = torch.ones(n_tokens)
         special = [i for i in getattr(self.tokenizer, "all_special_ids", []) if i < n_tokens]
-        allowed[special] = 0
+        allowed[special] = torch.tensor(0.0)
         enough = n <= int(allowed.sum())
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
         return self.embed(ids.to(self.device)).float().cpu()
@@ -143,11 +159,11 @@ class FrozenModel(Frozen):
         """One vector (B, D) for each text, from states (B, T, D)."""
         return pool(states, tokens, self.family.pooling)
 
-    def views(self, tokens: TokenBatch) -> list[Tensor]:
+    def views(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
         """States (B, T, D) of texts without a prompt: two thirds up the layers, and the last."""
         out = self._run(self.inputs_behind(None, tokens), output_hidden_states=True)
         earlier = (len(out.hidden_states) - 1) * 2 // 3  # the first one is what the layers read
-        return [out.hidden_states[earlier].float(), out[0].float()]
+        return out.hidden_states[earlier].float(), out[0].float()
 
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
@@ -163,10 +179,15 @@ class FrozenModel(Frozen):
             arguments["token_type_ids"] = inputs.types
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
-        with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]), self._attention(inputs):
+        with self.deep(inputs), self._attention(inputs):
             return self.base(**arguments, **options)
 
-    def _attention(self, inputs: PromptedBatch) -> Any:
+    def deep(self, inputs: PromptedBatch) -> AbstractContextManager[None]:
+        """Within this context the layers read the deep prompts of `inputs`, if there are any."""
+        layers = () if inputs.deep is None else self.layers
+        return deep_rows(layers, inputs.deep, inputs.start, inputs.mask.shape[1])
+
+    def _attention(self, inputs: PromptedBatch) -> AbstractContextManager[Any]:
         """Plain attention for short rows in half precision on a CPU.
 
         The fused kernel there takes twice as long in the backward pass; its lower use of memory
@@ -180,19 +201,18 @@ class FrozenModel(Frozen):
     def deep_starts(self, rows: Tensor) -> Tensor:
         """States (L - 1, P, D) that the later layers read for rows (P, D) without a text.
 
-        Deep prompts that start there change nothing at first. The layers are made open to them.
+        Deep prompts that start there change nothing at first.
 
         Raises
         ------
         UnsupportedBackbone
-            If the layers cannot take rows, or are of another width than the input.
+            If there is no list of layers, or they are of another width than the input.
         """
-        for model in {self, self.in_steps}:
-            hook_layers(model.base, self.config.num_hidden_layers, self.name)
+        n_layers = len(self.layers)
         embeds = rows.to(self.device, self.dtype).unsqueeze(0)
         arguments = self.positions(torch.arange(len(rows), device=self.device).unsqueeze(0))
         out = self.base(inputs_embeds=embeds, output_hidden_states=True, **arguments)
-        states = torch.cat(out.hidden_states[1 : self.config.num_hidden_layers])
+        states = torch.cat(out.hidden_states[1:n_layers])
         if states.shape[-1] != rows.shape[-1]:
             raise UnsupportedBackbone(
                 f"depth='deep' cannot be used with {self.name!r}: its layers are "
@@ -215,11 +235,7 @@ class FrozenModel(Frozen):
             If the checkpoint has no language-model head.
         """
         self.require_lm_head()
-        shell = copy.copy(self.model)  # the same weights, with the body taken out
-        shell._modules = dict(self.model._modules)
-        name = next(n for n, part in self.model.named_children() if part is self.base)
-        shell._modules[name] = _PassThrough()
-        return shell(inputs_embeds=states.to(self.dtype)).logits.float()
+        return head_logits(self.model, self.base, states.to(self.dtype)).float()
 
     def require_lm_head(self) -> None:
         """Raise unless the checkpoint has a language-model head."""
@@ -231,7 +247,23 @@ class FrozenModel(Frozen):
             )
 
 
-def _body(model: nn.Module, family: Family) -> nn.Module:
+def as_language_model(frozen: Frozen[Any]) -> FrozenLanguageModel:
+    """The same model, known to read texts.
+
+    Raises
+    ------
+    UnsupportedBackbone
+        If it reads something else.
+    """
+    if isinstance(frozen, FrozenLanguageModel):
+        return frozen
+    raise UnsupportedBackbone(
+        f"{frozen.name!r} reads {frozen.reads}, and texts are asked of it. Use a language model, "
+        "or LoPAImageClassifier for images."
+    )
+
+
+def _body(model: Any, family: Family) -> nn.Module:
     """The part of a model that reads prompt and text."""
     if family.kind == "encoder-decoder":
         return model.get_encoder()
@@ -239,71 +271,20 @@ def _body(model: nn.Module, family: Family) -> nn.Module:
     return model.get_decoder() if hidden else model.base_model
 
 
-class _PassThrough(nn.Module):
-    """Stands in for the body of a language model and hands its input to the head."""
+def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
+    """One vector (B, D) for each text, from states (B, T, D).
 
-    @property
-    def decoder(self) -> _PassThrough:
-        """Itself: some language models call the inner part of their body."""
-        return self
-
-    def forward(self, *args: Any, inputs_embeds: Tensor, **kwargs: Any) -> _OnlyStates:
-        return _OnlyStates(inputs_embeds)
-
-
-class _OnlyStates:
-    """What a body returns, reduced to its last states; all else that a head may ask for is None."""
-
-    def __init__(self, states: Tensor) -> None:
-        self.last_hidden_state = states
-
-    def __getattr__(self, name: str) -> None:
-        return None
-
-    def __getitem__(self, index: int | slice) -> Any:
-        return (self.last_hidden_state,)[index]
-
-
-def pad_left(inputs: PromptedBatch) -> PromptedBatch:
-    """The same rows with padding in front, so that all of them end at the same place.
-
-    Prompt and text keep their order and positions: padding, prompt, text.
+    Reads by the attention mask, so that padding is never taken for a token.
     """
-    length = inputs.mask.shape[1]
-    padding = length - inputs.mask.sum(dim=1, keepdim=True)  # (B, 1)
-    source = (torch.arange(length, device=inputs.mask.device) - padding) % length  # (B, L)
-    rows = torch.arange(len(source), device=source.device).unsqueeze(1)
-    mask = inputs.mask[rows, source]
-    types = None if inputs.types is None else inputs.types[rows, source]
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    return replace(
-        inputs,
-        embeds=inputs.embeds[rows, source],
-        mask=mask,
-        positions=positions,
-        types=types,
-        start=padding.squeeze(1),
-    )
+    if pooling == "first":
+        return states[:, 0]
+    if pooling == "last":
+        return states_at(states, tokens.mask.sum(dim=1) - 1)
+    mask = tokens.mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-def prepend(prompt: Tensor | None, embeds: Tensor, tokens: TokenBatch) -> PromptedBatch:
-    """Put prompts (B, P, D), or (B, L, P, D) for all layers, before embedded texts (B, T, D).
-
-    Mask, positions and token types are made here, after the prompt is in place, and nowhere
-    else: positions count from the first prompt row, so the text is shifted by P as it would
-    be behind P real tokens.
-    """
-    mask, types, length, deep = tokens.mask, tokens.types, 0, None
-    # A model that looks at neighbours must find nothing where there is padding.
-    embeds = embeds * mask.unsqueeze(-1).to(embeds.dtype)
-    if prompt is not None:
-        if prompt.ndim == 4:
-            prompt, deep = prompt[:, 0], prompt[:, 1:]
-        length = prompt.shape[1]
-        embeds = torch.cat([prompt.to(embeds.dtype), embeds], dim=1)  # (B, P + T, D)
-        mask = torch.cat([mask.new_ones(len(mask), length), mask], dim=1)
-        if types is not None:
-            types = torch.cat([types.new_zeros(len(types), length), types], dim=1)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    start = mask.new_zeros(len(mask))
-    return PromptedBatch(embeds, mask, positions, types, length, start, deep)
+def states_at(states: Tensor, position: Tensor) -> Tensor:
+    """States (B, D) at one position (B,) of each row."""
+    rows = torch.arange(len(states), device=states.device)
+    return states[rows, position]

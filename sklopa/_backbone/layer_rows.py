@@ -2,23 +2,24 @@
 
 A deep prompt replaces the prompt's states at the input of each later layer. A vision tower
 embeds pixels itself, so there the rows of the first layer enter here as well.
+
+Hooks are on the layers only while rows are put in, and act in the thread that put them there: a
+model that several threads run, or that belongs to a user, is found as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sklopa.errors import UnsupportedBackbone
-
 
 class _Rows(NamedTuple):
-    """What the hooks of this thread put in, from `start` (B,) on."""
+    """What enters at the layers, from row `start` (B,) on."""
 
     later: Tensor | None  # (B, L - 1, P, D), in the place of the states there
     start: Tensor
@@ -34,72 +35,39 @@ class _Rows(NamedTuple):
         return _put(states, self.later[:, layer - 1], self.start)
 
 
-# Hooks stay on the layers; what they do is told here, so that threads do not see each other's.
-_ROWS: ContextVar[_Rows | None] = ContextVar("sklopa_deep_rows", default=None)
-
-
-def hook_layers(base: nn.Module, n_layers: int, name: str) -> None:
-    """Make the layers of `base` open to rows. More than once is no harm.
-
-    Raises
-    ------
-    UnsupportedBackbone
-        If `base` is not one list of layers that are run one after the other.
-    """
-    lists = [m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    if not lists:
-        raise UnsupportedBackbone(
-            f"depth='deep' cannot be used with {name!r}: it has no plain list of {n_layers} "
-            "layers, each with weights of its own. Use depth='shallow'."
-        )
-    if getattr(lists[0], "_sklopa_hooked", False):
-        return
-    for i, layer in enumerate(lists[0]):
-        layer.register_forward_pre_hook(_changing(i), with_kwargs=True)
-    lists[0]._sklopa_hooked = True
-
-
-def make_room(bias: nn.Module) -> None:
-    """Let a bias between rows, (..., T, T), be zero for rows that `prompt_rows` puts in."""
-
-    def hook(module: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
-        rows = _ROWS.get()
-        if rows is None or rows.first is None:
-            return None
-        at, n = int(rows.start[0]), rows.first.shape[1]
-        for dim in (-1, -2):
-            before, behind = out.split([at, out.shape[dim] - at], dim=dim)
-            nothing = torch.zeros_like(out.narrow(dim, 0, 1)).repeat_interleave(n, dim=dim)
-            out = torch.cat([before, nothing, behind], dim=dim)
-        return out
-
-    if not getattr(bias, "_sklopa_hooked", False):
-        bias.register_forward_hook(hook)
-        bias._sklopa_hooked = True
+_ROWS: ContextVar[_Rows | None] = ContextVar("sklopa_layer_rows", default=None)
 
 
 @contextmanager
-def deep_rows(values: Tensor | None, start: Tensor, length: int) -> Iterator[None]:
-    """Within this context, and this thread, hooked layers read `values` as their prompt rows.
+def deep_rows(
+    layers: Iterable[nn.Module], values: Tensor | None, start: Tensor, length: int
+) -> Iterator[None]:
+    """Within this context, and this thread, layers read `values` as their prompt rows.
 
     Parameters
     ----------
+    layers : the layers of a model, in their order
     values : Tensor of shape (B, L - 1, P, D), or None for no change
     start : Tensor of shape (B,), index of the first prompt row
     length : int, rows of the whole input
     """
-    with _told(None if values is None else _Rows(values, start, length)):
+    rows = None if values is None else _Rows(values, start, length)
+    with _entering(rows, layers):
         yield
 
 
 @contextmanager
-def prompt_rows(prompt: Tensor | None, start: int) -> Iterator[None]:
-    """Within this context, and this thread, hooked layers read rows that the input has not.
+def prompt_rows(
+    layers: Iterable[nn.Module], prompt: Tensor | None, start: int, biases: Iterable[nn.Module] = ()
+) -> Iterator[None]:
+    """Within this context, and this thread, layers read rows that the input has not.
 
     Parameters
     ----------
+    layers : the layers of a model, in their order
     prompt : Tensor of shape (B, P, D), or (B, L, P, D) for all layers, or None for no change
     start : int, rows of the input that stand in front of the prompt
+    biases : modules whose output, a bias between rows (..., T, T), is zero for rows put in
     """
     if prompt is None:
         rows = None
@@ -107,29 +75,49 @@ def prompt_rows(prompt: Tensor | None, start: int) -> Iterator[None]:
         first, later = (prompt, None) if prompt.ndim == 3 else (prompt[:, 0], prompt[:, 1:])
         where = torch.full((len(prompt),), start, device=prompt.device)
         rows = _Rows(later, where, None, first)
-    with _told(rows):
+    with _entering(rows, layers, biases):
         yield
 
 
 @contextmanager
-def _told(rows: _Rows | None) -> Iterator[None]:
-    token = _ROWS.set(rows)
-    try:
+def _entering(
+    rows: _Rows | None, layers: Iterable[nn.Module], biases: Iterable[nn.Module] = ()
+) -> Iterator[None]:
+    with ExitStack() as stack:
+        token = _ROWS.set(rows)
+        stack.callback(_ROWS.reset, token)
+        if rows is not None:
+            for i, layer in enumerate(layers):
+                hook = layer.register_forward_pre_hook(_changing(i, rows), with_kwargs=True)
+                stack.callback(hook.remove)
+            for bias in biases:
+                stack.callback(bias.register_forward_hook(_making_room(rows)).remove)
         yield
-    finally:
-        _ROWS.reset(token)
 
 
-def _changing(i: int) -> Any:
+def _changing(i: int, rows: _Rows) -> Any:
     def hook(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        rows = _ROWS.get()
         states = args[0] if args else kwargs["hidden_states"]
-        changed = None if rows is None else rows.changed(i, states)
+        changed = rows.changed(i, states) if _ROWS.get() is rows else None
         if changed is None:
             return None
         if args:
             return (changed, *args[1:]), kwargs
         return args, kwargs | {"hidden_states": changed}
+
+    return hook
+
+
+def _making_room(rows: _Rows) -> Any:
+    def hook(module: nn.Module, args: tuple, out: Tensor) -> Tensor | None:
+        if _ROWS.get() is not rows or rows.first is None:
+            return None
+        at, n = int(rows.start[0]), rows.first.shape[1]
+        for dim in (-1, -2):
+            before, behind = out.split([at, out.shape[dim] - at], dim=dim)
+            nothing = torch.zeros_like(out.narrow(dim, 0, 1)).repeat_interleave(n, dim=dim)
+            out = torch.cat([before, nothing, behind], dim=dim)
+        return out
 
     return hook
 

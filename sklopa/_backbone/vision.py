@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.layer_rows import hook_layers, make_room, prompt_rows
+from sklopa._backbone.layer_rows import prompt_rows
 from sklopa._backbone.vision_families import VisionFamily
 from sklopa._tokens.pixels import PixelBatch, PixelReader
+from sklopa._tokens.template import Template
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 
-class FrozenVision(Frozen):
+class FrozenVisionTower(Frozen[PixelBatch]):
     """A pretrained vision tower and its image processor, shared and never changed.
 
     Parameters
@@ -24,15 +26,15 @@ class FrozenVision(Frozen):
     processor : transformers image processor
     family : VisionFamily
     key, fingerprint, step_dtype
-        As in `FrozenModel`.
+        As in `Frozen`.
     """
 
     reads = "images"
-    room = None  # the prompt has no positions, so nothing bounds it
+    family: VisionFamily
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         processor: Any,
         family: VisionFamily,
         *,
@@ -45,11 +47,8 @@ class FrozenVision(Frozen):
         self.tower_config = getattr(model.config, "vision_config", model.config)
         self.n_prefix = family.n_prefix(self.tower_config)
         self._check()
-        hook_layers(self.base, self.n_layers, self.name)
-        for bias in family.biases(self.base):
-            make_room(bias)
 
-    def _hold(self, model: nn.Module) -> None:
+    def _hold(self, model: Any) -> None:
         super()._hold(model)
         self.base = self.family.tower(model)
 
@@ -67,7 +66,13 @@ class FrozenVision(Frozen):
             )
 
     @property
+    def room(self) -> None:
+        """None: a prompt of rows without positions is not bounded."""
+        return None
+
+    @property
     def n_layers(self) -> int:
+        """L, the layers that are run one after the other."""
         return self.tower_config.num_hidden_layers
 
     @property
@@ -80,7 +85,9 @@ class FrozenVision(Frozen):
         """D of the rows that enter the first layer."""
         return self.tower_config.hidden_size
 
-    def reader(self, max_tokens: None = None, template: None = None) -> PixelReader:
+    def reader(
+        self, max_tokens: int | None = None, template: Template | None = None
+    ) -> PixelReader:
         """A reader of images for this model."""
         return PixelReader(self.processor, self.key)
 
@@ -105,17 +112,19 @@ class FrozenVision(Frozen):
         pixels : PixelBatch
         """
         values, start = pixels.values.to(self.dtype), self.n_prefix
-        self._check_size(values.shape[2:])
+        self._check_size(values.shape[2], values.shape[3])
         arguments = self.family.arguments(self.base, values)
-        with prompt_rows(prompt, start):
+        layers = () if prompt is None else self.layers
+        biases = () if prompt is None else self.family.biases(self.base)
+        with prompt_rows(layers, prompt, start, biases):
             states = self.base(values, **arguments)[0].float()
         if prompt is None:
             return states
         return torch.cat([states[:, :start], states[:, start + prompt.shape[-2] :]], dim=1)
 
-    def _check_size(self, size: tuple[int, int]) -> None:
+    def _check_size(self, *size: int) -> None:
         expected = _pair(self.tower_config.image_size)
-        if not self.family.any_size and tuple(size) != expected:
+        if not self.family.any_size and size != expected:
             raise InvalidParameter(
                 f"the image processor of {self.name!r} makes images of {size[0]} x {size[1]}, and "
                 f"the model reads {expected[0]} x {expected[1]}. Set the processor's size."
@@ -125,12 +134,18 @@ class FrozenVision(Frozen):
         """One vector (B, D) for each image, read as the model was trained to be read."""
         return self.family.pool(self.base, states.to(self.dtype)).float()
 
-    def require_lm_head(self) -> None:
-        """Raise: a vision tower has no words."""
-        raise UnsupportedBackbone(
-            f"{self.name!r} reads images, and texts are asked of it. Use a language model, or "
-            "LoPAImageClassifier for images."
-        )
+    def views(self, pixels: PixelBatch) -> tuple[Tensor, Tensor]:
+        """States (B, T, D) of images without a prompt: two thirds up the layers, and the last."""
+        values = pixels.values.to(self.dtype)
+        arguments = self.family.arguments(self.base, values)
+        out = self.base(values, output_hidden_states=True, **arguments)
+        earlier = self.n_layers * 2 // 3
+        return out.hidden_states[earlier].float(), out[0].float()
+
+    def write(self, folder: Path) -> None:
+        """Put model and image processor into a folder that they load from."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
 
 
 def _pair(size: Any) -> tuple[int, int]:

@@ -14,40 +14,40 @@ from typing import Any
 from sklopa.errors import UnsupportedBackbone
 
 
-def _inner_tower(model):
+def _inner_tower(model: Any) -> Any:
     """Of a model with a text tower too, or with a head, the part that sees."""
     return getattr(model, "vision_model", model.base_model)
 
 
-def _class_token(tower, states):
+def _class_token(tower: Any, states: Any) -> Any:
     return states[:, 0]
 
 
-def _mean_of_patches(tower, states):
+def _mean_of_patches(tower: Any, states: Any) -> Any:
     return states.mean(dim=1)
 
 
-def _normed_class_token(tower, states):
+def _normed_class_token(tower: Any, states: Any) -> Any:
     return tower.post_layernorm(states[:, 0])
 
 
-def _own_pooler(tower, states):
+def _own_pooler(tower: Any, states: Any) -> Any:
     """BEiT's, which has no weights but a norm: the class token, or the mean of the patches."""
     return _class_token(tower, states) if tower.pooler is None else tower.pooler(states)
 
 
-def _own_head(tower, states):
+def _own_head(tower: Any, states: Any) -> Any:
     """SigLIP's attention over the patches."""
     return tower.head(states) if hasattr(tower, "head") else _mean_of_patches(tower, states)
 
 
-def _in_order(tower, pixels):
+def _in_order(tower: Any, pixels: Any) -> Any:
     """Without it, a masked autoencoder shuffles its patches even where it masks none."""
     n_patches = tower.embeddings.patch_embeddings.num_patches
     return {"noise": pixels.new_ones(len(pixels), n_patches).cumsum(dim=1)}
 
 
-def _relative_biases(tower):
+def _relative_biases(tower: Any) -> Any:
     """Modules that return a bias between rows (..., T, T), in which the prompt has no place."""
     return [m for m in tower.modules() if type(m).__name__ == "BeitRelativePositionBias"]
 
@@ -70,6 +70,8 @@ class VisionFamily:
         Modules whose output, a bias between rows, must make room for the prompt.
     settings : dict
         Values that the configuration must have.
+    layers : tuple of str
+        Where the tower keeps its layers, in one version of transformers or another.
     any_size : bool
         Whether images may have another size than the configuration says.
     """
@@ -81,6 +83,7 @@ class VisionFamily:
     biases: Callable = lambda tower: []
     settings: dict[str, Any] = field(default_factory=dict)
     any_size: bool = False
+    layers: tuple[str, ...] = ("layers", "encoder.layer")
     kind: str = "vision"
     pooling: str = "image"
 
@@ -92,8 +95,8 @@ _BEIT = replace(_VIT, pool=_own_pooler, biases=_relative_biases)
 _MAE = replace(_VIT, arguments=_in_order, settings={"mask_ratio": 0.0})
 _DINO = replace(_VIT, any_size=True)
 _WITH_REGISTERS = replace(_DINO, n_prefix=lambda config: 1 + config.num_register_tokens)
-_CLIP = replace(_VIT, pool=_normed_class_token)
-_SIGLIP = replace(_VIT, pool=_own_head, n_prefix=lambda config: 0)
+_CLIP = replace(_VIT, pool=_normed_class_token, layers=("encoder.layers",))
+_SIGLIP = replace(_VIT, pool=_own_head, n_prefix=lambda config: 0, layers=("encoder.layers",))
 
 VISION_FAMILIES: dict[str, VisionFamily] = {
     "vit": _VIT,
@@ -104,7 +107,9 @@ VISION_FAMILIES: dict[str, VisionFamily] = {
     "dinov2": _DINO,
     "dinov2_with_registers": _WITH_REGISTERS,
     # Here `base_model` would be the list of layers alone.
-    "dinov3_vit": replace(_WITH_REGISTERS, tower=lambda model: model),
+    "dinov3_vit": replace(
+        _WITH_REGISTERS, tower=lambda model: model, layers=("model.layer", "layer")
+    ),
     "clip": _CLIP,
     "clip_vision_model": _CLIP,
     "siglip": _SIGLIP,

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import torch
 
-from sklopa._loading.placement import is_out_of_memory
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
 Result = TypeVar("Result")
+
+_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 def halve_until_it_fits(
@@ -63,3 +64,11 @@ def _free() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out, on any device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in text for part in _MEMORY_TEXTS)

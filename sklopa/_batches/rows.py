@@ -2,13 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklopa._tokens.batch import AnyBatch, Batch, Item, collate
+from sklopa._tokens.batch import AnyBatch, TokenBatch, collate
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the frozen model alone makes of n rows.
+
+    Attributes
+    ----------
+    last : Tensor of shape (n, E), the instance embeddings, which prompts are made of
+    earlier : Tensor of shape (n, E), or None
+        States two thirds up the layers, pooled and scaled to the length of the last ones.
+    """
+
+    last: Tensor
+    earlier: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.last)
+
+    @property
+    def n_views(self) -> int:
+        return 1 if self.earlier is None else 2
+
+    def joined(self) -> Tensor:
+        """All that is known of each row, (n, n_views E), the instance embedding last."""
+        if self.earlier is None:
+            return self.last
+        return torch.cat([self.earlier, self.last], dim=1)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Views:
+        """The same views, changed one by one."""
+        return Views(change(self.last), None if self.earlier is None else change(self.earlier))
+
+    def to(self, device: torch.device) -> Views:
+        """The same views on `device`."""
+        return self.each(lambda view: view.to(device))
+
+    def __getitem__(self, rows: Tensor) -> Views:
+        return self.each(lambda view: view[rows])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that the network needs for B rows. Parts that a network does not read are None.
+
+    Attributes
+    ----------
+    tokens : TokenBatch, or PixelBatch, of what the frozen backbone reads
+    views : Views of B rows: the instance embeddings (or, for a linear probe, the frozen features
+        themselves) and another view of the rows
+    encoder_tokens : batch of what a *trained* instance encoder reads
+    target : Tensor of shape (B,) or (B, C)
+    weight : Tensor of shape (B,), sample weights with mean one over the training set
+    offset : Tensor of shape (B, C), added to the outputs in training
+    """
+
+    tokens: AnyBatch | None = None
+    views: Views | None = None
+    encoder_tokens: AnyBatch | None = None
+    target: Tensor | None = None
+    weight: Tensor | None = None
+    offset: Tensor | None = None
+
+    def __len__(self) -> int:
+        known = self.views if self.tokens is None else self.tokens
+        assert known is not None  # a row is read by the backbone, or known already
+        return len(known)
+
+    @property
+    def texts(self) -> TokenBatch:
+        """The tokens of rows that are texts."""
+        assert isinstance(self.tokens, TokenBatch)
+        return self.tokens
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -18,7 +98,7 @@ class Rows:
     Attributes
     ----------
     tokens : list of Tokens, or Pixels, that the frozen backbone reads
-    embedding : Tensor of shape (n, n_views E), as in a batch
+    views : Views of n rows, as in a batch
     encoder_tokens : list of what a trained instance encoder reads
     target : Tensor of shape (n,) or (n, C)
     weight : Tensor of shape (n,), with mean one
@@ -26,16 +106,18 @@ class Rows:
     group : Tensor of shape (n,), equal for rows that hold the same input
     """
 
-    tokens: list[Item] | None = None
-    embedding: Tensor | None = None
-    encoder_tokens: list[Item] | None = None
+    tokens: Sequence[Any] | None = None
+    views: Views | None = None
+    encoder_tokens: Sequence[Any] | None = None
     target: Tensor | None = None
     weight: Tensor | None = None
     offset: Tensor | None = None
     group: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.embedding if self.tokens is None else self.tokens)
+        known = self.views if self.tokens is None else self.tokens
+        assert known is not None  # a row is read by the backbone, or known already
+        return len(known)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -68,15 +150,15 @@ class Rows:
         """The rows at `indices` as one batch."""
         where = torch.from_numpy(np.ascontiguousarray(indices))
 
-        def items(rows: list[Item] | None) -> AnyBatch | None:
+        def items(rows: Sequence[Any] | None) -> AnyBatch | None:
             return None if rows is None else collate([rows[i] for i in indices])
 
-        def pick(values: Tensor | None) -> Tensor | None:
+        def pick(values: Any) -> Any:
             return None if values is None else values[where]
 
         return Batch(
             tokens=items(self.tokens),
-            embedding=pick(self.embedding),
+            views=pick(self.views),
             encoder_tokens=items(self.encoder_tokens),
             target=pick(self.target),
             weight=pick(self.weight),
@@ -86,7 +168,7 @@ class Rows:
     def subset(self, indices: np.ndarray) -> Rows:
         """The rows at `indices`, as rows."""
         where = torch.from_numpy(np.ascontiguousarray(indices))
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, list):
                 parts[name] = [value[i] for i in indices]

@@ -1,8 +1,8 @@
-"""Running a network over many rows without gradients."""
+"""Running something over many rows without gradients, however little memory there is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,74 +11,78 @@ from torch import Tensor
 
 from sklopa._batches.order import inference_chunks
 from sklopa._batches.out_of_memory import halve_until_it_fits
-from sklopa._batches.rows import Rows
-from sklopa._heads.likelihood import LanguageNetwork
-from sklopa._network.pipe import LoPANetwork
-from sklopa._tokens.batch import Batch
+from sklopa._batches.rows import Batch, Rows
 
 
 def _nobody(n_rows: int) -> None:
     """Whom progress is told where nobody asked."""
 
 
+def run_in_batches(
+    lengths: np.ndarray,
+    batch_size: int,
+    run: Callable[[np.ndarray], Sequence[Any] | np.ndarray],
+    on_rows: Callable[[int], Any] = _nobody,
+) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Run rows of similar length together, longest first, in halves where memory runs out.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n,)
+        What the cost of each row grows with.
+    batch_size : int
+    run : callable
+        Takes indices of rows, gives one value for each of them, in their order.
+    on_rows : callable
+        Told how many rows are done.
+
+    Yields
+    ------
+    indices, values
+        Each row once.
+    """
+    for chunk in inference_chunks(lengths, batch_size):
+
+        def in_parts(n: int, chunk: np.ndarray = chunk) -> list[Any]:
+            starts = range(0, len(chunk), n)
+            with (
+                torch.no_grad()
+            ):  # not inference mode: what a model keeps must serve training later
+                return [value for i in starts for value in run(chunk[i : i + n])]
+
+        longest = int(lengths[chunk].max())
+        values, batch_size = halve_until_it_fits(in_parts, batch_size, longest)
+        yield chunk, values
+        on_rows(len(chunk))
+
+
 def run_rows(
-    network: LoPANetwork,
     rows: Rows,
     run: Callable[[Batch], Tensor],
     batch_size: int,
+    device: torch.device,
     on_rows: Callable[[int], Any] = _nobody,
 ) -> np.ndarray:
     """`run` of every row, in the order of the rows, as a float32 array (n, ...).
 
-    Rows of similar length run together; each chunk leaves the device before the next, and
-    `on_rows` is told how many rows it had.
+    Each chunk leaves the device before the next.
     """
-    network.eval()
-    out: np.ndarray | None = None
-    for chunk in inference_chunks(rows.lengths, batch_size):
-        values, batch_size = halve_until_it_fits(
-            lambda n, chunk=chunk: _run_chunk(network, rows, run, chunk, n),
-            batch_size,
-            rows.longest(chunk),
-        )
-        if out is None:
-            out = np.empty((len(rows), *values.shape[1:]), dtype=np.float32)
-        out[chunk] = values
-        on_rows(len(chunk))
+
+    def values(indices: np.ndarray) -> np.ndarray:
+        return run(rows.batch(indices).to(device)).float().cpu().numpy()
+
+    out = np.empty(0, dtype=np.float32)
+    for i, (indices, done) in enumerate(run_in_batches(rows.lengths, batch_size, values, on_rows)):
+        if i == 0:
+            out = np.empty((len(rows), *done[0].shape), dtype=np.float32)
+        out[indices] = done
     return out
 
 
-def generate_rows(
-    network: LanguageNetwork,
-    rows: Rows,
-    run: Callable[[Batch], list],
-    batch_size: int,
-    on_rows: Callable[[int], Any] = _nobody,
-) -> list:
-    """What `run` generates for every row, in the order of the rows."""
-    network.eval()
-    out: list = [None] * len(rows)
-    for chunk in inference_chunks(rows.lengths, batch_size):
-
-        def part(n: int, chunk: np.ndarray = chunk) -> list:
-            starts = range(0, len(chunk), n)
-            with torch.no_grad():
-                batches = (rows.batch(chunk[i : i + n]).to(network.device) for i in starts)
-                return [value for batch in batches for value in run(batch)]
-
-        values, batch_size = halve_until_it_fits(part, batch_size, rows.longest(chunk))
-        for i, value in zip(chunk.tolist(), values, strict=True):
+def in_order(n: int, parts: Iterator[tuple[np.ndarray, list[Any]]]) -> list[Any]:
+    """The values that `run_in_batches` yields, in the order of the rows."""
+    out: list[Any] = [None] * n
+    for indices, values in parts:
+        for i, value in zip(indices.tolist(), values, strict=True):
             out[i] = value
-        on_rows(len(chunk))
     return out
-
-
-def _run_chunk(
-    network: LoPANetwork, rows: Rows, run: Callable, chunk: np.ndarray, rows_at_once: int
-) -> np.ndarray:
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(chunk), rows_at_once):
-            batch = rows.batch(chunk[start : start + rows_at_once]).to(network.device)
-            parts.append(run(batch).float().cpu().numpy())
-    return np.concatenate(parts)

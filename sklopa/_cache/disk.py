@@ -37,7 +37,8 @@ class DiskStore:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """Arrays of those keys that are there."""
         self._read_new_files()
-        wanted, found = set(keys), {}
+        wanted = set(keys)
+        found: dict[bytes, np.ndarray] = {}
         for name, rows in list(self._keys.items()):
             here = wanted.intersection(rows).difference(found)
             values = self._read(name, "values") if here else None

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklopa._cache.disk import DiskStore
+from sklopa._public import public
 
-Row = str | tuple[str, str]
 
-
+@public("sklopa")
 class CacheInfo(NamedTuple):
     """Counters of the cache, in the manner of `functools.lru_cache`.
 
@@ -54,8 +54,8 @@ class TextCache:
     def compute(
         self,
         namespace: Hashable,
-        rows: Sequence[Row],
-        compute: Callable[[list[Row]], Iterator[tuple[int, Any]]],
+        rows: Sequence[Any],
+        compute: Callable[[list[Any]], Iterator[tuple[int, Any]]],
         size: Callable[[Any], int],
         store: DiskStore | None = None,
     ) -> list[Any]:
@@ -93,7 +93,7 @@ class TextCache:
             self._hits += hits
             self._misses += misses
 
-    def _look_up(self, keys: list, rows: Sequence[Row]) -> tuple[dict, dict]:
+    def _look_up(self, keys: list, rows: Sequence[Any]) -> tuple[dict, dict]:
         found, missing = {}, {}
         with self._lock:
             for key, row in zip(keys, rows, strict=True):

@@ -1,87 +1,319 @@
-"""What every estimator is: checked parameters, a design, arrays to fill it, and a way to run."""
+"""What every estimator is: checked parameters, `fit` as a list of stages, and a way to run."""
 
 from __future__ import annotations
 
+import warnings
+from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from joblib import Memory
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 
+from sklopa._estimators.parameters import PromptParameters, rules_of
 from sklopa._inputs.rules import (
-    BOOLEAN,
+    COLUMN,
     NONE,
+    NUMBER,
     PATH,
-    RANDOM_STATE,
+    TEXT,
+    Rule,
     check_parameters,
-    instance_of,
     integer,
-    one_of,
-    real,
+    list_of,
+    table_of,
 )
-from sklopa._inputs.texts import check_texts
-from sklopa._loading.description import Backbone
-from sklopa._training.progress import CallbackSupportMixin, rows_bar
+from sklopa._inputs.seeds import draw_seeds
+from sklopa._inputs.targets import check_lengths
+from sklopa._inputs.texts import Texts, check_texts
+from sklopa._loading.description import as_backbone
+from sklopa._network.design import Design
+from sklopa._network.fitted import FittedNetwork
+from sklopa._training.progress import CallbackSupportMixin, FitProgress, rows_bar, with_callbacks
 from sklopa._version import __version__
-from sklopa.errors import InvalidInput, InvalidParameter, NotFitted
+from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, NotFitted
 
-_MODEL = PATH | instance_of(Backbone, named="a Backbone")
-_LIVE = ("_network", "_trainer")  # torch objects, never pickled; rebuilt from the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-COMMON_RULES = {
-    "model": _MODEL,
-    "prompt_length": integer(0),
-    "rank": integer(0),
-    "gate": one_of("sigmoid", "add", "max", "concat", "instance"),
-    "bottleneck": integer(1),
-    "depth": one_of("shallow", "deep"),
-    "dropout": real(0, 1),
-    "encoder": _MODEL | NONE,
-    "train_encoder": BOOLEAN,
-    "max_iter": integer(1),
-    "batch_size": integer(1),
-    "learning_rate": real(0, open_low=True),
-    "weight_decay": real(0),
-    "early_stopping": BOOLEAN,
-    "validation_fraction": real(0, 1, open_low=True),
-    "n_iter_no_change": integer(1),
-    "tol": real(0),
-    "warm_start": BOOLEAN,
-    "memory": PATH | instance_of(Memory, named="a joblib.Memory") | NONE,
-    "checkpoint_dir": PATH | NONE,
-    "checkpoint_every": integer(1) | NONE,
-    "random_state": RANDOM_STATE,
-    "verbose": integer(0) | BOOLEAN,
-}
-# Of estimators that read texts.
-TEXT_RULES = {"max_length": integer(1) | NONE, "nulls": one_of("error", "empty")}
+    from typing_extensions import Self
+
+    from sklopa._batches.rows import Batch
+    from sklopa._inputs.images import Images
+    from sklopa._storage.checkpoint import Checkpoint
+    from sklopa._storage.record import Record, Schema
+    from sklopa._tasks.fitted import FittedTask
+    from sklopa._tasks.interface import Targets, Task
+    from sklopa._training.fit import Examples
+    from sklopa._training.loop import History, Trainer
+    from sklopa._training.plan import Plan
+
+    Inputs = Texts | Images
+
+_LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 
 
-# Rows that are prepared at once for a prediction: memory does not grow with their number.
-_BLOCK_ROWS = 8192
+class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
+    """What the estimators share; not for use by itself.
 
-
-class BaseLoPA(CallbackSupportMixin, BaseEstimator):
-    """What the estimators share besides fitting; not for use by itself.
-
-    A fitted estimator is plain data: a `Design` (what to build) and `_weights` (arrays to fill
-    it with). The live network is made from them when it is needed, and never pickled.
+    What is learned is a `Task`, what is stored a `FittedNetwork`. An estimator says which task y
+    is of (`_learn_task`), which task it was fitted on (`_task`), and what a network for it needs
+    (`_words`).
     """
 
-    _rules = COMMON_RULES | TEXT_RULES
-    _reads = "texts"
-    _n_views = 1  # of a row, for a linear head to read
+    _reads: ClassVar[str] = "texts"
+    _n_views: ClassVar[int] = 1  # of a row, for a linear head to read
 
-    # What else than design and weights a fitted estimator cannot do without.
-    _needed: tuple[str, ...] = ("n_features_in_",)
+    # What a fitted estimator holds besides its network, and what each may be. Pickles, archives
+    # and checkpoints hold these and nothing else.
+    _fitted_rules: ClassVar[dict[str, Rule]] = {
+        "n_features_in_": integer(1),
+        "feature_names_in_": COLUMN,
+        "n_iter_": integer(0),
+        "loss_curve_": list_of(NUMBER),
+        "validation_scores_": list_of(NUMBER) | NONE,
+        "best_validation_score_": NUMBER | NONE,
+        "history_": list_of(table_of(NUMBER)),
+        "n_trainable_parameters_": integer(0),
+        "n_truncated_": integer(0),
+        "dtype_": TEXT,
+        "device_": TEXT,
+        "backbone_revision_": TEXT | NONE,
+        "_sklopa_version": TEXT,
+    }
+    _optional: ClassVar[frozenset[str]] = frozenset({"feature_names_in_"})
+
+    _network: FittedNetwork
+    _trainer: Trainer | None
+
+    # ------------------------------------------------------------------ what each estimator says
+
+    @abstractmethod
+    def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Task, Targets]:
+        """The task that y is of, and its targets."""
+
+    @abstractmethod
+    def _task(self) -> Task:
+        """The task of a fitted estimator."""
+
+    def _words(self, task: Task, n_columns: int) -> dict[str, Any]:
+        """The parts of a design that only a network which reads or writes words has."""
+        return {}
+
+    # ------------------------------------------------------------------ fitting
+
+    @with_callbacks
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+    ) -> Self:
+        """Learn a prompt; the backbone stays as it is.
+
+        Parameters
+        ----------
+        X : array-like of n rows
+            Texts (list, tuple, array, Series, one-column frame), or text pairs (two columns, or
+            a list of 2-tuples).
+        y : array-like of shape (n,)
+            What to learn for each row: labels, numbers or texts, as the estimator has it. A
+            classifier also takes an indicator matrix (n, C) or a list of label sets, and then
+            trains one yes-or-no output for each class.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows. A row of weight 0 is left out; 2 counts like the row twice.
+        X_val, y_val : default=None
+            Rows to watch for `early_stopping` in place of a held-out part of X.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidInput, InvalidType, InvalidParameter
+            If data or parameters cannot be used; the text names row or parameter.
+        BackboneNotFound, UnsupportedBackbone
+            If there is no such model, or it cannot do what is asked of it.
+        FitFailed
+            If the loss is not finite.
+        """
+        from sklopa._training import fit as stages
+
+        self._check_parameters()
+        inputs = self._read_inputs(X)
+        check_lengths(len(inputs), y=y)
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        if goes_on:
+            self._check_columns(inputs)
+            task = self._task()
+            targets = task.encode(y, len(inputs), sample_weight)
+        else:
+            task, targets = self._learn_task(y, len(inputs), sample_weight)
+        examples = stages.Examples(inputs.rows, targets)
+        watched = self._read_watched(task, inputs, X_val, y_val)
+        with self._open_checkpoint(task, examples, watched) as checkpoint:
+            seeds = draw_seeds(self.random_state)
+            seeds = seeds if checkpoint is None else checkpoint.keep_seeds(seeds)
+            if goes_on:
+                network = self._network.stored()
+            else:
+                network = self._fresh_network(task, inputs, seeds.start)
+            fraction = self.validation_fraction if self.early_stopping else None
+            data = stages.prepare_data(
+                network, task, examples, watched, fraction, seeds.split, self._memory_folder
+            )
+            data.truncation.warn()
+            if not goes_on:
+                data = stages.start_head(network, task, data, self.batch_size)
+            keep = partial(self._attributes, network, task, inputs, data.n_truncated, goes_on)
+            progress = FitProgress(
+                self, max_iter=self.max_iter, n_rows=len(data.learned), fitted_state=keep, X=X, y=y
+            )
+            history = stages.train(
+                network.live(), task, data, self._plan(), seeds.batches,
+                stop_early=self.early_stopping, progress=progress, checkpoint=checkpoint,
+            )  # fmt: skip
+        if history.epochs or history.interrupted or not network.live().n_trainable:
+            self._become(keep((self.history_ if goes_on else []) + history.epochs))
+        self._trainer = None  # that of partial_fit, which has a constant rate
+        self._report(history)
+        progress.end()
+        return self
+
+    def _read_watched(self, task: Task, inputs: Inputs, X_val: Any, y_val: Any) -> Examples | None:
+        """Rows to watch that the user gave; None if there are none."""
+        from sklopa._training.fit import Examples
+
+        if X_val is None:
+            if y_val is not None:
+                raise InvalidInput("y_val was given without X_val; give both, or neither.")
+            return None
+        watched = self._read_inputs(X_val)
+        _check_same_columns(watched, inputs.n_columns, inputs.names, type(self).__name__)
+        check_lengths(len(watched), y_val=y_val)
+        return Examples(watched.rows, task.encode(y_val, len(watched), name="y_val"))
+
+    def _open_checkpoint(
+        self, task: Task, examples: Examples, watched: Examples | None
+    ) -> AbstractContextManager[Checkpoint | None]:
+        """What keeps the state of this fit on disk; None where nobody asked for it."""
+        if self.checkpoint_dir is None:
+            return nullcontext()
+        from sklopa._loading.live import live_model
+        from sklopa._storage.checkpoint import identify, open_checkpoint
+
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        models = [self.model] if self.encoder is None else [self.model, self.encoder]
+        identity = identify(
+            type(self).__name__,
+            self.get_params(deep=False),
+            data=(task.fitted(), examples.plain(), None if watched is None else watched.plain()),
+            start=self._network.weights if goes_on else None,
+            models=[live_model(as_backbone(model)).content for model in models],
+        )
+        return open_checkpoint(Path(self.checkpoint_dir), self.checkpoint_every, identity)
+
+    def _fresh_network(self, task: Task, inputs: Inputs, seed: int) -> FittedNetwork:
+        """An untrained network for a task."""
+        from sklopa._network.build import build_network, check_room
+
+        pairs = isinstance(inputs.rows[0], tuple)
+        backbone, words = as_backbone(self.model), self._words(task, 2 if pairs else 1)
+        design = Design(
+            backbone=backbone,
+            encoder=backbone if self.encoder is None else as_backbone(self.encoder),
+            n_outputs=task.n_outputs,
+            prompt_length=self.prompt_length,
+            rank=self.rank,
+            bottleneck=self.bottleneck,
+            gate=self.gate,
+            depth=self.depth,
+            dropout=self.dropout,
+            train_encoder=self.train_encoder,
+            max_length=getattr(self, "max_length", None),  # images have none
+            pairs=pairs,
+            n_views=1 if self.train_encoder or words.get("word_ids") else self._n_views,
+            **words,
+        )
+        check_room(design, type(self).__name__, self._reads)
+        return FittedNetwork(design, {}, build_network(design, seed))
+
+    def _plan(self) -> Plan:
+        from sklopa._training.plan import Plan
+
+        return Plan(
+            max_iter=self.max_iter,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+        )
+
+    def _attributes(
+        self,
+        network: FittedNetwork,
+        task: Task,
+        inputs: Inputs,
+        n_truncated: int,
+        goes_on: bool,
+        records: list[dict[str, float]] | None = None,
+    ) -> dict[str, Any]:
+        """What makes the estimator as fitted as the network is at this moment."""
+        live, records = network.live(), records or []
+        history = [record | {"epoch": i} for i, record in enumerate(records, 1)]
+        scores = [record["validation_score"] for record in history if "validation_score" in record]
+        names = getattr(self, "feature_names_in_", None) if goes_on else inputs.names
+        return {
+            **task.fitted(),
+            **({} if names is None else {"feature_names_in_": names}),
+            "n_features_in_": inputs.n_columns,
+            "n_iter_": len(history),
+            "loss_curve_": [record["loss"] for record in history],
+            "validation_scores_": scores or None,
+            "best_validation_score_": max(scores, default=None),
+            "history_": history,
+            "n_trainable_parameters_": live.n_trainable,
+            "n_truncated_": n_truncated,
+            "dtype_": str(live.frozen.dtype).removeprefix("torch."),
+            "device_": str(live.frozen.device),
+            "backbone_revision_": live.frozen.revision,
+            "_sklopa_version": __version__,
+            "_network": FittedNetwork.of(network.design, live),
+        }
+
+    def _become(self, attributes: dict[str, Any]) -> None:
+        """Take what a fit found in place of what was there before."""
+        for name in (*self._fitted_rules, "_network"):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(attributes)
+
+    def _report(self, history: History) -> None:
+        """Say how training ended, if it was not as planned."""
+        epoch = len(history.epochs) + 1
+        if history.diverged:
+            fate = "is not fitted"
+            if self.__sklearn_is_fitted__():
+                fate = "keeps the state of the epoch before" if history.epochs else "is as before"
+            raise FitFailed(
+                f"The training loss is not finite in epoch {epoch}. The estimator {fate}. "
+                f"Lower learning_rate (now {self.learning_rate}) or scale the targets."
+            )
+        if history.interrupted:
+            warnings.warn(
+                f"Training was interrupted in epoch {epoch} of {self.max_iter}; the best state so "
+                "far is kept.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     # ------------------------------------------------------------------ checks
 
     def _check_parameters(self) -> None:
-        owner = type(self).__name__
-        check_parameters(owner, self.get_params(deep=False), self._rules)
+        owner, rules = type(self).__name__, rules_of(type(self))
+        check_parameters(owner, {name: getattr(self, name) for name in rules}, rules)
         if self.rank > self.prompt_length > 0:
             raise InvalidParameter(
                 f"{owner}: parameter rank must be at most prompt_length; "
@@ -93,96 +325,73 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
                 "use rank >= 1, or another gate for plain prompt tuning"
             )
 
-    def _read_inputs(self, X: Any) -> Any:
+    def _read_inputs(self, X: Any) -> Inputs:
         """X as rows: texts, unless an estimator reads something else."""
-        return check_texts(X, self.nulls)
+        return check_texts(X, getattr(self, "nulls", "error"))
 
-    def _check_inputs(self, X: Any, *, reset: bool) -> Any:
+    def _read_known(self, X: Any) -> Inputs:
+        """X as rows of the kind that the estimator was fitted on."""
         inputs = self._read_inputs(X)
-        if reset:
-            self.n_features_in_ = inputs.n_columns
-            self.__dict__.pop("feature_names_in_", None)
-            if inputs.names is not None:
-                self.feature_names_in_ = inputs.names
-        elif inputs.n_columns != self.n_features_in_:
-            raise InvalidInput(
-                f"X has {inputs.n_columns} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input (1 for texts, 2 for text pairs)."
-            )
-        elif inputs.names is not None and hasattr(self, "feature_names_in_"):
-            self._check_names(inputs.names)
+        self._check_columns(inputs)
         return inputs
 
-    @property
-    def _has_pairs(self) -> bool:
-        """Whether a row is two texts."""
-        return self.n_features_in_ == 2
+    def _check_columns(self, inputs: Inputs) -> None:
+        names = getattr(self, "feature_names_in_", None)
+        _check_same_columns(inputs, self.n_features_in_, names, type(self).__name__)
 
-    def _check_names(self, names: np.ndarray) -> None:
-        if list(names) != list(self.feature_names_in_):
-            raise InvalidInput(
-                "The feature names should match those that were passed during fit: fitted with "
-                f"{list(self.feature_names_in_)}, got {list(names)}."
-            )
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
 
-    def _check_fitted(self) -> None:
+    # ------------------------------------------------------------------ after fit
+
+    def _fitted_network(self) -> FittedNetwork:
+        """What was trained: all that storing, serving and looking inside need.
+
+        Raises
+        ------
+        NotFitted
+        """
         if not self.__sklearn_is_fitted__():
             raise NotFitted(
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' before "
                 "using this method."
             )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_weights")
-
-    # ------------------------------------------------------------------ after fit
-
-    def _live_network(self) -> Any:
-        """The network of a fitted estimator, built from plain data if it is not there."""
-        if getattr(self, "_network", None) is None:
-            from sklopa._network.build import restore
-
-            self._network = restore(self._design, self._weights)
         return self._network
 
-    def _prepare(self, inputs: Any, block: slice = slice(None)) -> tuple[Any, tuple]:
-        """All that is computed once for a row, and what there is to say of truncation."""
-        from sklopa._network.prepare import prepare_rows
+    def _fitted_task(self) -> FittedTask:
+        """All that others need to predict as this estimator does."""
+        from sklopa._tasks.fitted import FittedTask
 
-        rows = inputs.rows[block]
-        return prepare_rows(self._live_network(), self._design, rows, self._memory_folder)
+        return FittedTask(
+            owner=type(self).__name__,
+            reads=self._reads,
+            network=self._fitted_network(),
+            task=self._task(),
+            dtype=self.dtype_,
+            read=self._read_known,
+            memory=self._memory_folder,
+            random_state=self.random_state,
+        )
 
     @property
     def _memory_folder(self) -> Any:
         # Of a joblib.Memory only the folder counts: what is kept there is kept for each input.
         return getattr(self.memory, "location", self.memory)
 
-    def _keep_network(self) -> None:
-        """The live network as arrays: what makes the estimator fitted, and what is pickled."""
-        self._weights = self._network_arrays()
-        self._sklopa_version = __version__
+    def _outputs(self, X: Any) -> np.ndarray:
+        """Outputs of the network for each row, (n, C)."""
+        return self._run(X, self._fitted_network().live())
 
-    def _network_arrays(self) -> dict[str, np.ndarray]:
-        from sklopa._training.loop import snapshot
-
-        return {name: value.numpy() for name, value in snapshot(self._network).items()}
-
-    def _run(self, X: Any, what: str) -> np.ndarray:
-        """What the network makes of every row of X: outputs, features or prompts."""
-        from sklopa._batches.run import run_rows
-        from sklopa._tokens.texts import warn_truncated
-
-        self._check_fitted()
-        inputs, network = self._check_inputs(X, reset=False), self._live_network()
-        run = {"outputs": network, "features": network.features, "prompts": network.prompts}
-        done, n_truncated = [], 0
+    def _run(self, X: Any, run: Callable[[Batch], Any]) -> np.ndarray:
+        """What the network, or a method of it, makes of each row of X."""
+        network, inputs = self._fitted_network(), self._read_known(X)
         with rows_bar(self, len(inputs)) as on_rows:
-            for start in range(0, len(inputs), _BLOCK_ROWS):
-                rows, truncation = self._prepare(inputs, slice(start, start + _BLOCK_ROWS))
-                n_truncated += truncation[0]
-                done.append(run_rows(network, rows, run[what], self.batch_size, on_rows))
-        warn_truncated(n_truncated, len(inputs), truncation[2])
-        return np.concatenate(done)
+            values, truncation = network.run(
+                inputs.rows, run, batch_size=self.batch_size, memory=self._memory_folder,
+                on_rows=on_rows,
+            )  # fmt: skip
+        truncation.warn()
+        return values
 
     def generate_prompts(self, X: Any) -> np.ndarray:
         """The soft prompt that is made for each row.
@@ -198,12 +407,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
             P rows of backbone width D (2 P rows with ``gate="concat"``); (n, L, P, D) with
             ``depth="deep"``.
         """
-        self._check_fitted()
-        if self._design.n_rows == 0:
-            n_rows = len(self._check_inputs(X, reset=False))
-            width = self._live_network().frozen.prompt_width
+        network = self._fitted_network()
+        if network.design.n_rows == 0:
+            n_rows = len(self._read_known(X))
+            width = network.live().frozen.prompt_width
             return np.zeros((n_rows, 0, width), dtype=np.float32)
-        return self._run(X, "prompts")
+        return self._run(X, network.live().prompts)
 
     # ------------------------------------------------------------------ storing
 
@@ -231,10 +440,10 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         """
         from sklopa._storage.save import save
 
-        self._check_fitted()
+        record = self._as_record()
         if not PATH.accepts(path):
             raise InvalidParameter(f"save: path must be {PATH.allowed}; got {path!r}")
-        save(self, Path(path), include_backbone)
+        save(record, Path(path), include_backbone)
 
     def push_to_hub(
         self,
@@ -273,24 +482,59 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         """
         from sklopa._storage.hub import push
 
-        self._check_fitted()
-        return push(self, repo_id, private=private, token=token, scores=scores)
+        return push(self._as_record(), repo_id, private=private, token=token, scores=scores)
+
+    def _as_record(self) -> Record:
+        """The fitted estimator in plain values."""
+        from sklopa._storage.record import Record
+
+        network = self._fitted_network()
+        names = [name for name in self._fitted_rules if hasattr(self, name)]
+        return Record(
+            type(self).__name__,
+            self.get_params(deep=False),
+            {name: getattr(self, name) for name in names},
+            network,
+        )
+
+    @classmethod
+    def _from_record(cls, record: Record) -> Self:
+        """The estimator that `_as_record` gave the values of."""
+        estimator = cls(**record.parameters)
+        estimator._become({**record.attributes, "_network": record.network})
+        return estimator
+
+    @classmethod
+    def _schema(cls) -> Schema:
+        """What records of this estimator may hold."""
+        from sklopa._storage.record import Schema
+
+        return Schema(
+            cls.__name__,
+            parameters=rules_of(cls),
+            attributes=cls._fitted_rules,
+            optional=cls._optional,
+            n_views=cls._n_views,
+            reads=cls._reads,
+            check=lambda parameters: cls(**parameters)._check_parameters(),
+        )
 
     # ------------------------------------------------------------------ pickling and tags
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state = {name: value for name, value in state.items() if name not in _LIVE}
-        if "_design" in state:  # as values, so that readers have fewer classes to trust
-            state["_design"] = state["_design"].as_dict()
+        if self.__sklearn_is_fitted__():  # as values, so that readers have fewer classes to trust
+            state["_design"] = self._network.design.as_dict()
+            state["_weights"] = self._network.weights
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        design, weights = state.pop("_design", None), state.pop("_weights", None)
         super().__setstate__(state)
-        if "_design" in state:
-            from sklopa._network.build import Design
-
-            self._design = Design.from_dict(state["_design"])
+        if design is not None and weights is not None:
+            self._network = FittedNetwork(Design.from_dict(design), weights)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -300,3 +544,17 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator):
         tags.target_tags.required = True
         tags.requires_fit = True
         return tags
+
+
+def _check_same_columns(inputs: Inputs, n_columns: int, names: Any, owner: str) -> None:
+    """Raise unless X has the columns of the rows that were fitted on."""
+    if inputs.n_columns != n_columns:
+        raise InvalidInput(
+            f"X has {inputs.n_columns} features, but {owner} is expecting {n_columns} features as "
+            "input (1 for texts, 2 for text pairs)."
+        )
+    if inputs.names is not None and names is not None and list(inputs.names) != list(names):
+        raise InvalidInput(
+            "The feature names should match those that were passed during fit: fitted with "
+            f"{list(names)}, got {list(inputs.names)}."
+        )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from joblib import Memory
-
-from sklopa._estimators.base import BaseLoPA
-from sklopa._estimators.classifying import CLASS_RULES, ClassifyingLoPA
+from sklopa._estimators.classifying import ClassifierBase
+from sklopa._estimators.parameters import TextParameters, parameter
 from sklopa._inputs.rules import NONE, instance_of, one_of
-from sklopa._loading.description import Backbone, as_backbone
+from sklopa._loading.description import as_backbone
+from sklopa._public import public
+
+if TYPE_CHECKING:
+    from sklopa._tasks.interface import Task
 
 
-class LoPAClassifier(ClassifyingLoPA):
+@public("sklopa")
+@dataclass(eq=False, repr=False)
+class LoPAClassifier(ClassifierBase, TextParameters):
     """Classify texts with a frozen language model and a soft prompt for each text.
 
     LoPA (low-rank prompt adaptation) puts P learned rows in front of the embedded text. The rows
@@ -141,89 +144,23 @@ class LoPAClassifier(ClassifyingLoPA):
     array(['track_order'], dtype=object)
     """
 
-    _rules = (
-        BaseLoPA._rules
-        | CLASS_RULES
-        | {
-            "head": one_of("linear", "verbalizer"),
-            "template": instance_of(str, named="a text") | NONE,
-            "verbalizer": instance_of(dict, named="a dict {label: word}") | NONE,
-        }
+    _: KW_ONLY
+    head: str = parameter("linear", one_of("linear", "verbalizer"))
+    template: str | None = parameter(None, instance_of(str, named="a text") | NONE)
+    verbalizer: dict | None = parameter(
+        None, instance_of(dict, named="a dict {label: word}") | NONE
     )
 
-    def __init__(
-        self,
-        model: str | PathLike | Backbone = "sentence-transformers/all-MiniLM-L6-v2",
-        *,
-        prompt_length: int = 10,
-        rank: int = 4,
-        gate: str = "sigmoid",
-        bottleneck: int = 256,
-        depth: str = "shallow",
-        dropout: float = 0.1,
-        encoder: str | PathLike | Backbone | None = None,
-        train_encoder: bool = False,
-        head: str = "linear",
-        template: str | None = None,
-        verbalizer: dict | None = None,
-        max_length: int | None = None,
-        max_iter: int = 6,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        class_weight: dict | str | None = None,
-        warm_start: bool = False,
-        memory: str | PathLike | Memory | None = None,
-        checkpoint_dir: str | PathLike | None = None,
-        checkpoint_every: int | None = None,
-        nulls: str = "error",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.model = model
-        self.prompt_length = prompt_length
-        self.rank = rank
-        self.gate = gate
-        self.bottleneck = bottleneck
-        self.depth = depth
-        self.dropout = dropout
-        self.encoder = encoder
-        self.train_encoder = train_encoder
-        self.head = head
-        self.template = template
-        self.verbalizer = verbalizer
-        self.max_length = max_length
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.memory = memory
-        self.checkpoint_dir = checkpoint_dir
-        self.checkpoint_every = checkpoint_every
-        self.nulls = nulls
-        self.random_state = random_state
-        self.verbose = verbose
+    _n_views: ClassVar[int] = 2
 
-    # ------------------------------------------------------------------ steps, in calling order
-
-    def _label_words(self) -> dict[str, Any]:
+    def _words(self, task: Task, n_columns: int) -> dict[str, Any]:
         if self.head == "linear":
             return {}
         from sklopa._heads.label_words import make_template, word_ids
-        from sklopa._loading.live import load
+        from sklopa._loading.live import live_language_model
 
-        frozen = load(as_backbone(self.model))
+        frozen, labels = live_language_model(as_backbone(self.model)), task.fitted()["classes_"]
         return {
-            "template": make_template(frozen, self.template, self.n_features_in_),
-            "word_ids": word_ids(frozen, self.classes_.tolist(), self.verbalizer),
+            "template": make_template(frozen, self.template, n_columns),
+            "word_ids": word_ids(frozen, labels.tolist(), self.verbalizer),
         }

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
 
-from sklopa._estimators.headed import HeadedLoPA
-from sklopa._inputs.rules import NONE, instance_of, one_of
-from sklopa._inputs.targets import (
-    Labels,
-    apply_class_weight,
-    check_lengths,
-    check_weights,
-    encode_labels,
-)
-from sklopa._training.fit import weighted
+from sklopa._estimators.base import BaseLoPA
+from sklopa._estimators.features import FeaturesMixin
+from sklopa._estimators.parameters import ClassParameters
+from sklopa._inputs.rules import BOOLEAN, COLUMN
+from sklopa._inputs.seeds import draw_seeds
+from sklopa._inputs.targets import check_lengths
+from sklopa._network.fitted import FittedNetwork
 from sklopa.errors import InvalidInput
 
-CLASS_RULES = {
-    "class_weight": instance_of(dict, named="a dict") | one_of("balanced") | NONE,
-}
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from sklopa._batches.rows import Rows
+    from sklopa._tasks.classification import LabelTask
+    from sklopa._tasks.interface import Targets
 
 
-class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
+class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
     """Labels and logits, whatever the inputs are; not for use by itself."""
 
-    _needed = ("n_features_in_", "classes_", "_is_multilabel")
+    _fitted_rules: ClassVar = BaseLoPA._fitted_rules | {
+        "classes_": COLUMN,
+        "_is_multilabel": BOOLEAN,
+    }
 
     # ------------------------------------------------------------------ fitting
 
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
-    ) -> ClassifyingLoPA:
+    def _learn_task(
+        self, y: Any, n_rows: int, sample_weight: Any, classes: np.ndarray | None = None
+    ) -> tuple[LabelTask, Targets]:
+        from sklopa._tasks.classification import learn_labels
+
+        owner = type(self).__name__
+        return learn_labels(
+            y, n_rows, sample_weight, self.class_weight, owner=owner, classes=classes
+        )
+
+    def _task(self) -> LabelTask:
+        from sklopa._tasks.classification import label_task
+
+        return label_task(self.classes_, self._is_multilabel, self.class_weight)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
 
         Parameters
@@ -48,20 +64,68 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
         -------
         self
         """
+        from sklopa._training.fit import weighted
+
         self._check_parameters()
         first = not self.__sklearn_is_fitted__()
-        inputs = self._check_inputs(X, reset=first)
+        inputs = self._read_inputs(X) if first else self._read_known(X)
         check_lengths(len(inputs), y=y)
-        self._check_classes(classes, first)
-        labels, weights = self._check_targets(inputs, y, sample_weight, known=True)
-        start_seed, batch_seed, _ = self._seeds()
+        labels = self._check_classes(classes)
         if first:
-            self._start(labels, start_seed)
-        rows = weighted(self._learnable(inputs, labels), weights)
-        self.n_truncated_ = self._truncation[0]
-        self._warn_truncated()
-        self._train_one_epoch(rows, batch_seed)
+            task, targets = self._learn_task(y, len(inputs), sample_weight, labels)
+        else:
+            task = self._task()
+            targets = task.encode(y, len(inputs), sample_weight)
+        seeds = draw_seeds(self.random_state)
+        network = self._fresh_network(task, inputs, seeds.start) if first else self._network
+        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+        truncation.warn()
+        rows = weighted(task.attach(rows, targets, network), targets.weights)
+        done = [] if first else self.history_
+        record = self._train_one_epoch(network, task, rows, seeds.batches, len(done) + 1)
+        n_truncated = truncation.n_cut
+        records = done + record
+        self._become(self._attributes(network, task, inputs, n_truncated, not first, records))
         return self
+
+    def _check_classes(self, classes: Any) -> np.ndarray | None:
+        """The labels of `partial_fit`: told in the first call, and the same from then on."""
+        first = not self.__sklearn_is_fitted__()
+        if classes is None:
+            if first:
+                raise InvalidInput(
+                    "classes must be passed on the first call to partial_fit: all labels that "
+                    "will ever come."
+                )
+            return None
+        given = np.unique(np.asarray(classes))
+        if not first and not np.array_equal(given, self.classes_):
+            raise InvalidInput(
+                f"classes={given.tolist()!r} is not the same as on the last call to partial_fit, "
+                f"which had {self.classes_.tolist()!r}."
+            )
+        return given
+
+    def _train_one_epoch(
+        self, network: FittedNetwork, task: LabelTask, rows: Rows, seed: int, epoch: int
+    ) -> list[dict[str, float]]:
+        """One pass at a constant rate; the optimizer lives on while its plan is the same."""
+        from sklopa._training.loop import History, Trainer
+
+        live, plan = network.live(), self._plan()
+        if not live.n_trainable:
+            return []
+        trainer = getattr(self, "_trainer", None)
+        if trainer is None or trainer.plan != plan:
+            trainer = Trainer(live, task.loss, plan, seed)
+        started = time.perf_counter()
+        if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing
+            self._network, self._trainer = network.stored(), None
+        loss = trainer.epoch(rows)
+        if not np.isfinite(loss):
+            self._report(History(diverged=True))
+        self._trainer = trainer
+        return [{"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}]
 
     # ------------------------------------------------------------------ predicting
 
@@ -77,11 +141,13 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
         -------
         ndarray of shape (n,), or indicator matrix (n, C) for multilabel
         """
-        return self._decide(self._run(X, "outputs"))
+        outputs = self._outputs(X)
+        return self._task().decide(outputs)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, (n, C). Rows sum to one, except for multilabel."""
-        return self._probabilities(self._run(X, "outputs"))
+        outputs = self._outputs(X)
+        return self._task().probabilities(outputs)
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithm of `predict_proba`, (n, C)."""
@@ -89,7 +155,7 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits (n, C); for two classes (n,), positive for ``classes_[1]``."""
-        logits = self._run(X, "outputs")
+        logits = self._outputs(X)
         if len(self.classes_) == 2 and not self._is_multilabel:
             return logits[:, 1] - logits[:, 0]
         return logits
@@ -116,110 +182,20 @@ class ClassifyingLoPA(ClassifierMixin, HeadedLoPA):
         from sklopa._network.ablation import ablations, probe_accuracy
         from sklopa._network.prepare import embed_inputs
 
-        self._check_fitted()
-        inputs = self._check_inputs(X, reset=False)
+        network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         check_lengths(len(inputs), y=y)
-        labels, _ = self._check_targets(inputs, y, None, known=True)
-        rows, network = self._learnable(inputs, labels), self._live_network()
-        n_at_once = max(2, self.batch_size)  # a row needs another beside it
-        truth = self._decide(labels.codes) if self._is_multilabel else self.classes_[labels.codes]
-        scores = {}
-        for name, run in ablations(network).items():
-            decided = self._decide(run_rows(network, rows, run, n_at_once))
-            scores[name] = float(accuracy_score(truth, decided))
-        if self._is_multilabel:
+        codes = task.encode(y, len(inputs)).values
+        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+        truncation.warn()
+        live, n_at_once = network.live().eval(), max(2, self.batch_size)  # a row needs another
+        scores = {
+            name: task.accuracy(run_rows(rows, run, n_at_once, live.device), codes)
+            for name, run in ablations(live).items()
+        }
+        if task.is_multilabel:
             return scores
-        features = embed_inputs(self._design, inputs.rows, self._memory_folder)
-        accuracy = probe_accuracy(features, labels.codes, self._design.n_views)
-        return scores | {"linear probe": accuracy}
-
-    # ------------------------------------------------------------------ steps, in calling order
-
-    def _check_classes(self, classes: Any, first: bool) -> None:
-        """The labels of `partial_fit`: told in the first call, and the same from then on."""
-        if classes is None:
-            if first:
-                raise InvalidInput(
-                    "classes must be passed on the first call to partial_fit: all labels that "
-                    "will ever come."
-                )
-            return
-        given = np.unique(np.asarray(classes))
-        if first:
-            self.classes_ = given
-            self.__dict__.pop("_is_multilabel", None)
-        elif not np.array_equal(given, self.classes_):
-            raise InvalidInput(
-                f"classes={given.tolist()!r} is not the same as on the last call to partial_fit, "
-                f"which had {self.classes_.tolist()!r}."
-            )
-
-    def _check_targets(
-        self, inputs: Any, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
-    ) -> tuple[Labels, np.ndarray]:
-        labels = encode_labels(y, self.classes_ if known else None, name=name)
-        weights = check_weights(sample_weight, len(inputs))
-        if known and labels.is_multilabel != getattr(self, "_is_multilabel", labels.is_multilabel):
-            kind, other = ("several labels", "one label")[:: 1 if labels.is_multilabel else -1]
-            raise InvalidInput(f"{name} has {kind} a row; the model was fitted with {other}.")
-        if labels.is_multilabel and self.class_weight is not None:
-            raise InvalidInput(
-                f"class_weight={self.class_weight!r} cannot be used where rows have several "
-                "labels; use sample_weight, or class_weight=None."
-            )
-        if not labels.is_multilabel:
-            weights = apply_class_weight(weights, labels.classes[labels.codes], self.class_weight)
-        seen = labels.codes[weights > 0]
-        if not known and not labels.is_multilabel and len(np.unique(seen)) < 2:
-            raise InvalidInput(
-                f"{type(self).__name__} needs at least 2 classes; y has one class: "
-                f"{labels.classes.tolist()[seen[0]]!r}."
-            )
-        return labels, weights
-
-    def _start(self, labels: Labels, seed: int) -> None:
-        self.classes_, self._is_multilabel = labels.classes, labels.is_multilabel
-        design = self._design_network(len(labels.classes), **self._label_words())
-        self.__dict__.pop("_weights", None)
-        self._start_network(design, seed)
-
-    def _label_words(self) -> dict[str, Any]:
-        """The parts of the design that only a head of label words has."""
-        return {}
-
-    def _learnable(self, inputs: Any, labels: Labels) -> Any:
-        import torch
-
-        rows, self._truncation = self._prepare(inputs)
-        return rows.with_target(torch.from_numpy(labels.codes))
-
-    def _strata(self, labels: Labels) -> np.ndarray | None:
-        return None if labels.is_multilabel else labels.codes
-
-    @property
-    def _objective(self) -> Any:
-        from sklopa._tasks.objectives import BinaryCrossEntropy, CrossEntropy
-
-        return BinaryCrossEntropy() if self._is_multilabel else CrossEntropy(len(self.classes_))
-
-    def _score_rows(self, rows: Any) -> float:
-        from sklopa._batches.run import run_rows
-
-        outputs = run_rows(self._network, rows, self._network, self.batch_size)
-        decided = (outputs > 0) if self._is_multilabel else outputs.argmax(axis=1)
-        return float(accuracy_score(rows.target.numpy(), decided))
-
-    def _decide(self, logits: np.ndarray) -> np.ndarray:
-        if self._is_multilabel:
-            return (logits > 0).astype(np.int64)
-        return self.classes_[logits.argmax(axis=1)]
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        logits = logits.astype(np.float64)
-        if self._is_multilabel:
-            return 0.5 * (1 + np.tanh(0.5 * logits))
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        views = embed_inputs(network.design, inputs.rows, self._memory_folder)
+        return scores | {"linear probe": probe_accuracy(views, codes)}
 
     # ------------------------------------------------------------------ what scikit-learn asks
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Memory
 
 from sklopa._estimators.base import BaseLoPA
+from sklopa._estimators.parameters import TextParameters, parameter, replaced
 from sklopa._inputs.rules import BOOLEAN, NONE, Rule, integer, one_of, real
-from sklopa._inputs.targets import check_lengths, check_weights
-from sklopa._inputs.texts import Texts, check_target_texts
+from sklopa._inputs.seeds import draw_seeds
+from sklopa._inputs.targets import check_lengths
 from sklopa._loading.description import Backbone, as_backbone
-from sklopa._training.fit import TrainedLoPA
+from sklopa._public import public
 from sklopa._training.progress import rows_bar
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
+
+if TYPE_CHECKING:
+    from sklopa._heads.writing import Decoding
+    from sklopa._tasks.interface import Targets, Task
+    from sklopa._tasks.writing import Writing
 
 _TEXTS = Rule(
     "a text or a list of texts",
@@ -26,7 +32,9 @@ _TEXTS = Rule(
 )
 
 
-class LoPAGenerator(TrainedLoPA):
+@public("sklopa")
+@dataclass(eq=False, repr=False)
+class LoPAGenerator(BaseLoPA, TextParameters):
     """Generate a text for each text with a frozen language model and a soft prompt for each.
 
     The prompt stands in front of the source text, which the backbone then continues (a decoder)
@@ -152,88 +160,18 @@ class LoPAGenerator(TrainedLoPA):
     array(['This is Zizzi.'], dtype=object)
     """
 
-    _rules = BaseLoPA._rules | {
-        "max_new_tokens": integer(1),
-        "num_beams": integer(1),
-        "do_sample": BOOLEAN,
-        "temperature": real(0, open_low=True),
-        "top_p": real(0, 1, open_low=True, open_high=False),
-        "stop": _TEXTS | NONE,
-        "chat_template": one_of("auto") | NONE,
-        "max_target_length": integer(1) | NONE,
-    }
-    _is_multilabel = False
-
-    def __init__(
-        self,
-        model: str | PathLike | Backbone = "HuggingFaceTB/SmolLM2-135M-Instruct",
-        *,
-        prompt_length: int = 10,
-        rank: int = 4,
-        gate: str = "sigmoid",
-        bottleneck: int = 256,
-        depth: str = "shallow",
-        dropout: float = 0.1,
-        encoder: str | PathLike | Backbone | None = None,
-        train_encoder: bool = False,
-        max_length: int | None = None,
-        max_iter: int = 5,
-        batch_size: int = 8,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        memory: str | PathLike | Memory | None = None,
-        checkpoint_dir: str | PathLike | None = None,
-        checkpoint_every: int | None = None,
-        nulls: str = "error",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-        max_new_tokens: int = 64,
-        num_beams: int = 1,
-        do_sample: bool = False,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        stop: str | list[str] | None = None,
-        chat_template: str | None = "auto",
-        max_target_length: int | None = None,
-    ) -> None:
-        self.model = model
-        self.prompt_length = prompt_length
-        self.rank = rank
-        self.gate = gate
-        self.bottleneck = bottleneck
-        self.depth = depth
-        self.dropout = dropout
-        self.encoder = encoder
-        self.train_encoder = train_encoder
-        self.max_length = max_length
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.memory = memory
-        self.checkpoint_dir = checkpoint_dir
-        self.checkpoint_every = checkpoint_every
-        self.nulls = nulls
-        self.random_state = random_state
-        self.verbose = verbose
-        self.max_new_tokens = max_new_tokens
-        self.num_beams = num_beams
-        self.do_sample = do_sample
-        self.temperature = temperature
-        self.top_p = top_p
-        self.stop = stop
-        self.chat_template = chat_template
-        self.max_target_length = max_target_length
+    model: str | PathLike | Backbone = replaced("model", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    _: KW_ONLY
+    max_iter: int = replaced("max_iter", 5)
+    batch_size: int = replaced("batch_size", 8)
+    max_new_tokens: int = parameter(64, integer(1))
+    num_beams: int = parameter(1, integer(1))
+    do_sample: bool = parameter(False, BOOLEAN)
+    temperature: float = parameter(1.0, real(0, open_low=True))
+    top_p: float = parameter(1.0, real(0, 1, open_low=True, open_high=False))
+    stop: str | list[str] | None = parameter(None, _TEXTS | NONE)
+    chat_template: str | None = parameter("auto", one_of("auto") | NONE)
+    max_target_length: int | None = parameter(None, integer(1) | NONE)
 
     # ------------------------------------------------------------------ predicting
 
@@ -248,7 +186,7 @@ class LoPAGenerator(TrainedLoPA):
         -------
         ndarray of shape (n,), object
         """
-        return self._generate(X, self.do_sample, 1)[:, 0]
+        return self._generate(X, self._task().decoding, 1)[:, 0]
 
     def sample(self, X: Any, n_samples: int) -> np.ndarray:
         """Draw several texts a row; each source is read once, however many are drawn.
@@ -271,7 +209,8 @@ class LoPAGenerator(TrainedLoPA):
             raise InvalidParameter(
                 f"sample: n_samples must be {integer(1).allowed}; got {n_samples!r}"
             )
-        return self._generate(X, True, n_samples)
+        drawing = replace(self._task().decoding, do_sample=True, num_beams=1)
+        return self._generate(X, drawing, n_samples)
 
     def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
         """Mean log-probability of a token of each target, its end token included.
@@ -288,12 +227,13 @@ class LoPAGenerator(TrainedLoPA):
         """
         from sklopa._batches.run import run_rows
 
-        self._check_fitted()
-        texts = self._check_inputs(X, reset=False)
-        check_lengths(len(texts), y=y)
-        targets, _ = self._check_targets(texts, y, None)
-        network = self._live_network()
-        return run_rows(network, self._learnable(texts, targets), network, self.batch_size)
+        network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
+        check_lengths(len(inputs), y=y)
+        targets = task.encode(y, len(inputs))
+        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+        truncation.warn()
+        live = network.live().eval()
+        return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""
@@ -301,18 +241,32 @@ class LoPAGenerator(TrainedLoPA):
 
         return exact_match_score(y, self.predict(X), sample_weight=sample_weight)
 
-    # ------------------------------------------------------------------ steps, in calling order
+    # ------------------------------------------------------------------ what is learned
 
-    def _check_targets(
-        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
-    ) -> tuple[list[str], np.ndarray]:
-        return check_target_texts(y, name), check_weights(sample_weight, len(texts))
+    def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Writing, Targets]:
+        task = self._task()
+        return task, task.encode(y, n_rows, sample_weight)
 
-    def _start(self, targets: list[str], seed: int) -> None:
-        from sklopa._heads.likelihood import chat_template
-        from sklopa._loading.live import load
+    def _task(self) -> Writing:
+        from sklopa._heads.writing import Decoding
+        from sklopa._tasks.writing import Writing
 
-        frozen = load(as_backbone(self.model))
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        decoding = Decoding(
+            max_new_tokens=self.max_new_tokens,
+            num_beams=1 if self.do_sample else self.num_beams,
+            do_sample=self.do_sample,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            stop=tuple(stop),
+        )
+        return Writing(self.max_target_length, decoding)
+
+    def _words(self, task: Task, n_columns: int) -> dict[str, Any]:
+        from sklopa._loading.live import live_language_model
+        from sklopa._tokens.template import chat_template
+
+        frozen = live_language_model(as_backbone(self.model))
         if frozen.family.kind == "encoder":
             raise UnsupportedBackbone(
                 f"{frozen.name!r} is a {frozen.config.model_type} encoder, which cannot generate "
@@ -320,66 +274,36 @@ class LoPAGenerator(TrainedLoPA):
                 "'HuggingFaceTB/SmolLM2-135M-Instruct'."
             )
         frozen.require_lm_head()
-        template = chat_template(frozen, self.n_features_in_) if self.chat_template else None
         longest = max(self.max_new_tokens, self.max_target_length or 0)
-        design = self._design_network(
-            0,
-            template=template,
-            generates=True,
-            reserved=longest if frozen.family.kind == "decoder" else 0,
-        )
-        self.__dict__.pop("_weights", None)
-        self._start_network(design, seed)
+        return {
+            "template": chat_template(frozen.tokenizer, n_columns) if self.chat_template else None,
+            "generates": True,
+            "reserved": longest if frozen.family.kind == "decoder" else 0,
+        }
 
-    def _learnable(self, texts: Texts, targets: list[str]) -> Any:
-        from sklopa._heads.likelihood import join_targets
+    def _generate(self, X: Any, decoding: Decoding, n_samples: int) -> np.ndarray:
+        """Texts (n, n_samples), object."""
+        import torch
 
-        frozen = self._live_network().frozen
-        rows, self._truncation = self._prepare(texts)
-        return join_targets(frozen, rows, targets, self.max_target_length, self._design.n_rows)
+        from sklopa._backbone.language import as_language_model
+        from sklopa._batches.run import in_order, run_in_batches
+        from sklopa._heads.writing import write_texts
 
-    @property
-    def _objective(self) -> Any:
-        from sklopa._tasks.objectives import LogLikelihood
+        network, inputs = self._fitted_network(), self._read_known(X)
+        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+        truncation.warn()
+        live, generator = network.live().eval(), None
+        frozen = as_language_model(live.frozen)
+        if decoding.do_sample:  # greedy texts move no generator that was given
+            generator = torch.Generator().manual_seed(draw_seeds(self.random_state).start)
 
-        return LogLikelihood()
-
-    def _score_rows(self, rows: Any) -> float:
-        from sklopa._batches.run import run_rows
-
-        return float(run_rows(self._network, rows, self._network, self.batch_size).mean())
-
-    def _generate(self, X: Any, do_sample: bool, n_samples: int) -> np.ndarray:
-        from sklopa._batches.run import generate_rows
-        from sklopa._heads.writing import decode
-        from sklopa._loading.placement import seeded_generator
-        from sklopa._tokens.texts import warn_truncated
-
-        self._check_fitted()
-        rows, truncation = self._prepare(self._check_inputs(X, reset=False))
-        warn_truncated(*truncation)
-        network = self._live_network()
-        options = self._decoding(do_sample)
-        generator = seeded_generator(int(self._seeds()[0]))
-
-        def run(batch: Any) -> list[list[str]]:
-            return decode(network.frozen, network.inputs(batch), options, generator, n_samples)
+        def run(indices: np.ndarray) -> list[list[str]]:
+            batch = rows.batch(indices).to(live.device)
+            return write_texts(frozen, live.inputs(batch), decoding, generator, n_samples)
 
         with rows_bar(self, len(rows)) as on_rows:
-            texts = generate_rows(network, rows, run, self.batch_size, on_rows)
+            parts = run_in_batches(rows.lengths, self.batch_size, run, on_rows)
+            texts = in_order(len(rows), parts)
         out = np.empty((len(texts), n_samples), dtype=object)
         out[:] = texts
         return out
-
-    def _decoding(self, do_sample: bool) -> Any:
-        from sklopa._heads.writing import Decoding
-
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return Decoding(
-            max_new_tokens=self.max_new_tokens,
-            num_beams=1 if do_sample else self.num_beams,
-            do_sample=do_sample,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            stop=tuple(stop),
-        )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-from joblib import Memory
-
-from sklopa._estimators.base import COMMON_RULES
-from sklopa._estimators.classifying import CLASS_RULES, ClassifyingLoPA
+from sklopa._estimators.classifying import ClassifierBase
+from sklopa._estimators.parameters import replaced
 from sklopa._inputs.images import Images, check_images
 from sklopa._loading.description import Backbone
+from sklopa._public import public
 
 
-class LoPAImageClassifier(ClassifyingLoPA):
+@public("sklopa")
+@dataclass(eq=False, repr=False)
+class LoPAImageClassifier(ClassifierBase):
     """Classify images with a frozen vision transformer and a soft prompt for each image.
 
     P learned rows stand between the class token and the patches of the embedded image. With
@@ -130,62 +131,11 @@ class LoPAImageClassifier(ClassifyingLoPA):
     >>> clf.fit(files, [file.parent.name for file in files])  # doctest: +SKIP
     """
 
-    _rules = COMMON_RULES | CLASS_RULES
-    _reads = "images"
-    _n_views = 1
+    model: str | PathLike | Backbone = replaced("model", "google/vit-base-patch16-224-in21k")
+    _: KW_ONLY
+    max_iter: int = replaced("max_iter", 10)
 
-    def __init__(
-        self,
-        model: str | PathLike | Backbone = "google/vit-base-patch16-224-in21k",
-        *,
-        prompt_length: int = 10,
-        rank: int = 4,
-        gate: str = "sigmoid",
-        bottleneck: int = 256,
-        depth: str = "shallow",
-        dropout: float = 0.1,
-        encoder: str | PathLike | Backbone | None = None,
-        train_encoder: bool = False,
-        max_iter: int = 10,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        class_weight: dict | str | None = None,
-        warm_start: bool = False,
-        memory: str | PathLike | Memory | None = None,
-        checkpoint_dir: str | PathLike | None = None,
-        checkpoint_every: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.model = model
-        self.prompt_length = prompt_length
-        self.rank = rank
-        self.gate = gate
-        self.bottleneck = bottleneck
-        self.depth = depth
-        self.dropout = dropout
-        self.encoder = encoder
-        self.train_encoder = train_encoder
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.memory = memory
-        self.checkpoint_dir = checkpoint_dir
-        self.checkpoint_every = checkpoint_every
-        self.random_state = random_state
-        self.verbose = verbose
+    _reads: ClassVar[str] = "images"
 
     def _read_inputs(self, X: Any) -> Images:
         return check_images(X)

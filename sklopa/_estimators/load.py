@@ -66,4 +66,5 @@ def load(
     path = Path(path)
     if looks_like_repository(path):
         path = fetch(path.as_posix(), revision)
-    return restore(path, ESTIMATORS, *given)
+    record = restore(path, {name: kind._schema() for name, kind in ESTIMATORS.items()}, *given)
+    return ESTIMATORS[record.kind]._from_record(record)

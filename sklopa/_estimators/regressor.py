@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from joblib import Memory
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 
-from sklopa._estimators.headed import HeadedLoPA
-from sklopa._inputs.targets import Numbers, check_numbers, check_weights
-from sklopa._inputs.texts import Texts
-from sklopa._loading.description import Backbone
-from sklopa.errors import InvalidInput
+from sklopa._estimators.base import BaseLoPA
+from sklopa._estimators.features import FeaturesMixin
+from sklopa._estimators.parameters import TextParameters
+from sklopa._inputs.rules import VECTOR, integer
+from sklopa._public import public
+
+if TYPE_CHECKING:
+    from sklopa._tasks.interface import Targets
+    from sklopa._tasks.regression import Regression
 
 
-class LoPARegressor(RegressorMixin, HeadedLoPA):
+@public("sklopa")
+@dataclass(eq=False, repr=False)
+class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, TextParameters):
     """Predict numbers from texts with a frozen language model and a soft prompt for each text.
 
     The same as :class:`LoPAClassifier` with squared error in the place of cross entropy. The
@@ -130,64 +134,12 @@ class LoPARegressor(RegressorMixin, HeadedLoPA):
     array([4.1])
     """
 
-    _needed = ("n_features_in_", "n_outputs_", "_target_mean", "_target_scale")
-
-    def __init__(
-        self,
-        model: str | PathLike | Backbone = "sentence-transformers/all-MiniLM-L6-v2",
-        *,
-        prompt_length: int = 10,
-        rank: int = 4,
-        gate: str = "sigmoid",
-        bottleneck: int = 256,
-        depth: str = "shallow",
-        dropout: float = 0.1,
-        encoder: str | PathLike | Backbone | None = None,
-        train_encoder: bool = False,
-        max_length: int | None = None,
-        max_iter: int = 6,
-        batch_size: int = 32,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        memory: str | PathLike | Memory | None = None,
-        checkpoint_dir: str | PathLike | None = None,
-        checkpoint_every: int | None = None,
-        nulls: str = "error",
-        random_state: int | np.random.RandomState | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.model = model
-        self.prompt_length = prompt_length
-        self.rank = rank
-        self.gate = gate
-        self.bottleneck = bottleneck
-        self.depth = depth
-        self.dropout = dropout
-        self.encoder = encoder
-        self.train_encoder = train_encoder
-        self.max_length = max_length
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.memory = memory
-        self.checkpoint_dir = checkpoint_dir
-        self.checkpoint_every = checkpoint_every
-        self.nulls = nulls
-        self.random_state = random_state
-        self.verbose = verbose
-
-    # ------------------------------------------------------------------ predicting
+    _n_views: ClassVar[int] = 2
+    _fitted_rules: ClassVar = BaseLoPA._fitted_rules | {
+        "n_outputs_": integer(1),
+        "_target_mean": VECTOR,
+        "_target_scale": VECTOR,
+    }
 
     def predict(self, X: Any) -> np.ndarray:
         """Number of each text, in the units of y.
@@ -200,52 +152,18 @@ class LoPARegressor(RegressorMixin, HeadedLoPA):
         -------
         ndarray of shape (n,), or (n, K) where y had several columns, float64
         """
-        return self._decide(self._run(X, "outputs"))
+        outputs = self._outputs(X)
+        return self._task().decide(outputs)
 
-    # ------------------------------------------------------------------ steps, in calling order
+    def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Regression, Targets]:
+        from sklopa._tasks.regression import learn_numbers
 
-    def _check_targets(
-        self, texts: Texts, y: Any, sample_weight: Any, *, known: bool = False, name: str = "y"
-    ) -> tuple[Numbers, np.ndarray]:
-        weights = check_weights(sample_weight, len(texts))
-        numbers = check_numbers(y, weights, name=name)
-        n_columns = numbers.values.shape[1]
-        if known and n_columns != self.n_outputs_:
-            raise InvalidInput(
-                f"{name} has {n_columns} columns; the model was fitted with {self.n_outputs_}."
-            )
-        return numbers, weights
+        return learn_numbers(y, n_rows, sample_weight)
 
-    def _start(self, numbers: Numbers, seed: int) -> None:
-        self.n_outputs_ = numbers.values.shape[1]
-        self._target_mean, self._target_scale = numbers.mean, numbers.scale
-        self.__dict__.pop("_weights", None)
-        self._start_network(self._design_network(self.n_outputs_), seed)
+    def _task(self) -> Regression:
+        from sklopa._tasks.regression import Regression
 
-    def _learnable(self, texts: Texts, numbers: Numbers) -> Any:
-        import torch
-
-        rows, self._truncation = self._prepare(texts)
-        standardised = (numbers.values - self._target_mean) / self._target_scale
-        return rows.with_target(torch.from_numpy(standardised).float())
-
-    @property
-    def _objective(self) -> Any:
-        from sklopa._tasks.objectives import SquaredError
-
-        return SquaredError()
-
-    def _score_rows(self, rows: Any) -> float:
-        from sklopa._batches.run import run_rows
-
-        outputs = run_rows(self._network, rows, self._network, self.batch_size)
-        return float(r2_score(rows.target.numpy(), outputs))
-
-    def _decide(self, outputs: np.ndarray) -> np.ndarray:
-        values = outputs * self._target_scale + self._target_mean
-        return values[:, 0] if self.n_outputs_ == 1 else values
-
-    # ------------------------------------------------------------------ what scikit-learn asks
+        return Regression(self._target_mean, self._target_scale)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

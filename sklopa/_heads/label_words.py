@@ -1,4 +1,4 @@
-"""Labels -> words of the backbone's own vocabulary, and the template around a text."""
+"""Label words: words of the backbone's own vocabulary that stand for labels, and their head."""
 
 from __future__ import annotations
 
@@ -6,12 +6,47 @@ from collections.abc import Sequence
 from string import Formatter
 from typing import Any
 
-from sklopa._backbone.language import FrozenModel
-from sklopa._tokens.texts import Template
+import torch
+from torch import Tensor
+
+from sklopa._backbone.language import FrozenLanguageModel, states_at
+from sklopa._batches.rows import Batch
+from sklopa._heads.head import StateHead
+from sklopa._tokens.template import Template
 from sklopa.errors import InvalidParameter
 
 
-def make_template(frozen: FrozenModel, pattern: str | None, n_columns: int) -> Template:
+class VerbalizerHead(StateHead):
+    """The frozen language-model head, read at one token, for one word a class.
+
+    Nothing in it is trained. The token is the mask of a masked language model, or the last
+    token of the template for a causal one.
+
+    Parameters
+    ----------
+    frozen : FrozenLanguageModel
+    word_ids : list of int, length C
+        Token that stands for each class.
+    """
+
+    frozen: FrozenLanguageModel
+    word_ids: Tensor
+
+    def __init__(self, frozen: FrozenLanguageModel, word_ids: list[int]) -> None:
+        super().__init__(frozen)
+        self.register_buffer("word_ids", torch.tensor(word_ids), persistent=False)
+
+    def features(self, states: Tensor, batch: Batch) -> Tensor:
+        """The state that the language-model head reads: (B, D)."""
+        return states_at(states, batch.texts.slot)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of the label words: (B, C)."""
+        logits = self.frozen.lm_logits(features.unsqueeze(1)).squeeze(1)  # (B, V)
+        return logits[:, self.word_ids.to(logits.device)]
+
+
+def make_template(frozen: FrozenLanguageModel, pattern: str | None, n_columns: int) -> Template:
     """The template for texts (`n_columns` 1) or pairs (2); a plain one for None.
 
     Raises
@@ -43,7 +78,7 @@ def make_template(frozen: FrozenModel, pattern: str | None, n_columns: int) -> T
 
 
 def word_ids(
-    frozen: FrozenModel, classes: Sequence[Any], verbalizer: dict | None
+    frozen: FrozenLanguageModel, classes: Sequence[Any], verbalizer: dict | None
 ) -> tuple[int, ...]:
     """The token that stands for each class.
 

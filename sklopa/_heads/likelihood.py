@@ -4,36 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklopa._backbone.language import FrozenModel
-from sklopa._backbone.layer_rows import deep_rows
-from sklopa._batches.rows import Rows
-from sklopa._heads.writing import end_ids, start_id
-from sklopa._network.pipe import LoPANetwork
-from sklopa._tokens.batch import Batch, PromptedBatch, TokenBatch, Tokens
-from sklopa._tokens.texts import Template, warn_truncated
+from sklopa._backbone.frozen import Frozen
+from sklopa._backbone.language import FrozenLanguageModel, as_language_model
+from sklopa._backbone.lm_head import end_ids, start_id
+from sklopa._backbone.prompted import PromptedBatch
+from sklopa._batches.rows import Batch, Rows
+from sklopa._heads.head import Head
+from sklopa._tokens.batch import TokenBatch, Tokens
+from sklopa._tokens.truncation import Truncation
 
-_PLACE = "SKLOPA-TEXT"  # where the text stands while a chat template is read
 
+class LikelihoodHead(Head):
+    """The frozen language-model head, read at every target token. Nothing in it is trained."""
 
-class LanguageNetwork(LoPANetwork):
-    """Prompt and (where it is trained) encoder around a frozen language model; no head."""
-
-    def forward(self, batch: Batch) -> Tensor:
+    def read(self, frozen: Frozen[Any], prompt: Tensor | None, batch: Batch) -> Tensor:
         """Mean log-probability of a target token, (B,)."""
-        logits = target_logits(self.frozen, self.inputs(batch), batch.tokens)
+        model, tokens = as_language_model(frozen), batch.texts
+        assert tokens.target is not None  # of rows that are to be learned, or scored
+        assert tokens.target_mask is not None
+        logits = target_logits(model, model.inputs_behind(prompt, tokens), tokens)
         log_p = logits.log_softmax(dim=-1)
-        log_p = log_p.gather(-1, batch.tokens.target.unsqueeze(-1)).squeeze(-1)  # (B, K)
-        mask = batch.tokens.target_mask
+        log_p = log_p.gather(-1, tokens.target.unsqueeze(-1)).squeeze(-1)  # (B, K)
+        mask = tokens.target_mask
         return (log_p * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch) -> Tensor:
+def target_logits(frozen: FrozenLanguageModel, inputs: PromptedBatch, tokens: TokenBatch) -> Tensor:
     """Vocabulary logits (B, K, V) at the places that predict the target tokens."""
+    assert tokens.target is not None  # as in `LikelihoodHead.read`
     if frozen.family.kind == "decoder":
         states = frozen.states(inputs)
         n_targets = tokens.target.shape[1]
@@ -42,7 +46,7 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
         places = places.clamp(max=states.shape[1] - 1)  # shorter targets: masked later
         rows = torch.arange(len(states), device=states.device).unsqueeze(1)
         return frozen.lm_logits(states[rows, places])
-    with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+    with frozen.deep(inputs):
         out = frozen.model(
             inputs_embeds=inputs.embeds.to(frozen.dtype),
             attention_mask=inputs.mask,
@@ -52,47 +56,34 @@ def target_logits(frozen: FrozenModel, inputs: PromptedBatch, tokens: TokenBatch
     return out.logits.float()
 
 
-def _shift_right(frozen: FrozenModel, target: Tensor) -> Tensor:
-    first = torch.full_like(target[:, :1], start_id(frozen))
+def _shift_right(frozen: FrozenLanguageModel, target: Tensor) -> Tensor:
+    first = torch.full_like(target[:, :1], start_id(frozen) or 0)
     return torch.cat([first, target[:, :-1]], dim=1)
 
 
-def chat_template(frozen: FrozenModel, n_columns: int) -> Template | None:
-    """The tokenizer's chat template around one user message, as a pattern; None if it has none."""
-    if getattr(frozen.tokenizer, "chat_template", None) is None:
-        return None
-    message = {"role": "user", "content": _PLACE}
-    pattern = frozen.tokenizer.apply_chat_template(
-        [message], tokenize=False, add_generation_prompt=True
-    )
-    slots = "{text}" if n_columns == 1 else "{text}\n{text_pair}"
-    pattern = pattern.replace("{", "{{").replace("}", "}}").replace(_PLACE, slots)
-    return Template(pattern, special_tokens=False)
-
-
 def join_targets(
-    frozen: FrozenModel, rows: Rows, texts: Sequence[str], limit: int | None, n_rows: int
-) -> Rows:
+    frozen: FrozenLanguageModel, rows: Rows, texts: Sequence[str], limit: int | None, n_rows: int
+) -> tuple[Rows, Truncation]:
     """Rows with something to write: each source with the tokens of its target.
 
     The end token is learned like any other. A target over `limit` tokens, or over what the
-    backbone has room for behind `n_rows` prompt rows and the source, loses its end; a warning
-    tells how many did.
+    backbone has room for behind `n_rows` prompt rows and the source, loses its end.
     """
     end = getattr(frozen.tokenizer, "eos_token_id", None)
     ends = end_ids(frozen)[:1] if end is None else [end]
     encoded = frozen.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     joined, n_cut = [], 0
-    for source, ids in zip(rows.tokens, encoded, strict=True):
+    for source, ids in zip(rows.tokens or (), encoded, strict=True):
         room = _target_room(frozen, len(source), limit, n_rows)
         target = np.array((ids + ends)[:room], dtype=np.int64)
         n_cut += len(target) < len(ids) + len(ends)
         joined.append(_join(frozen, source, target))
-    warn_truncated(n_cut, len(joined), limit, what="targets", remedy="Raise max_target_length")
-    return replace(rows, tokens=joined)
+    return replace(rows, tokens=joined), Truncation(n_cut, len(joined), limit)
 
 
-def _target_room(frozen: FrozenModel, n_source: int, limit: int | None, n_rows: int) -> int | None:
+def _target_room(
+    frozen: FrozenLanguageModel, n_source: int, limit: int | None, n_rows: int
+) -> int | None:
     """Most tokens of a target; a decoder has one room for prompt, source and target."""
     room = frozen.room
     if room is not None and frozen.family.kind == "decoder":
@@ -100,7 +91,7 @@ def _target_room(frozen: FrozenModel, n_source: int, limit: int | None, n_rows: 
     return min((n for n in (room, limit) if n is not None), default=None)
 
 
-def _join(frozen: FrozenModel, source: Tokens, target: np.ndarray) -> Tokens:
+def _join(frozen: FrozenLanguageModel, source: Tokens, target: np.ndarray) -> Tokens:
     """One training row: what is read, and what is to be predicted from it.
 
     A decoder reads the source and all target tokens but the last; an encoder-decoder reads the

@@ -12,9 +12,9 @@ from transformers import GenerationConfig, LogitsProcessorList
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopPLogitsWarper
 from transformers.modeling_outputs import BaseModelOutput
 
-from sklopa._backbone.language import FrozenModel, pad_left
-from sklopa._backbone.layer_rows import deep_rows
-from sklopa._tokens.batch import PromptedBatch
+from sklopa._backbone.language import FrozenLanguageModel
+from sklopa._backbone.lm_head import end_ids, start_id
+from sklopa._backbone.prompted import PromptedBatch, pad_left
 from sklopa.errors import UnsupportedBackbone
 
 
@@ -39,8 +39,8 @@ class Decoding:
     stop: tuple[str, ...] = ()
 
 
-def decode(
-    frozen: FrozenModel,
+def write_texts(
+    frozen: FrozenLanguageModel,
     inputs: PromptedBatch,
     options: Decoding,
     generator: torch.Generator | None = None,
@@ -62,7 +62,7 @@ def decode(
 
 
 def _continue(
-    frozen: FrozenModel,
+    frozen: FrozenLanguageModel,
     session: _Session,
     logits: Tensor,
     options: Decoding,
@@ -100,31 +100,15 @@ def _choose(logits: Tensor, options: Decoding, generator: torch.Generator | None
     return torch.multinomial(p, 1, generator=generator).squeeze(1).to(logits.device)
 
 
-def _is_stopped(frozen: FrozenModel, row: list[int], stop: tuple[str, ...]) -> bool:
+def _is_stopped(frozen: FrozenLanguageModel, row: list[int], stop: tuple[str, ...]) -> bool:
     text = frozen.tokenizer.decode(row, skip_special_tokens=True)
     return any(end in text for end in stop)
 
 
-def _as_text(frozen: FrozenModel, row: list[int], stop: tuple[str, ...]) -> str:
+def _as_text(frozen: FrozenLanguageModel, row: list[int], stop: tuple[str, ...]) -> str:
     text = frozen.tokenizer.decode(row, skip_special_tokens=True)
     cuts = [text.index(end) for end in stop if end in text]
     return text[: min(cuts)] if cuts else text
-
-
-def end_ids(frozen: FrozenModel) -> list[int]:
-    """Tokens that end a text: the tokenizer's, and those of the model's own settings."""
-    found = [getattr(frozen.tokenizer, "eos_token_id", None)]
-    for config in (getattr(frozen.model, "generation_config", None), frozen.config):
-        ids = getattr(config, "eos_token_id", None)
-        found += ids if isinstance(ids, list) else [ids]
-    return sorted({token for token in found if token is not None})
-
-
-def start_id(frozen: FrozenModel) -> int | None:
-    """Token that the decoder of an encoder-decoder begins with; None for other models."""
-    configs = (getattr(frozen.model, "generation_config", None), frozen.config)
-    found = [getattr(config, "decoder_start_token_id", None) for config in configs]
-    return next((token for token in found if token is not None), None)
 
 
 # ---------------------------------------------------------------------- reading with a cache
@@ -137,9 +121,9 @@ _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 class _Session:
     """A batch of rows on their way: what was read so far, in the model's cache."""
 
-    cache = None
+    cache: Any = None
 
-    def __init__(self, frozen: FrozenModel, reads: nn.Module) -> None:
+    def __init__(self, frozen: FrozenLanguageModel, reads: nn.Module) -> None:
         self.frozen, self.reads = frozen, reads
         accepted = inspect.signature(type(reads).forward).parameters
         self.cache_name = next(name for name in _CACHE_NAMES if name in accepted)
@@ -171,14 +155,14 @@ class _Session:
 class _DecoderSession(_Session):
     """Padding in front, so that the next token of every row has the same index."""
 
-    def __init__(self, frozen: FrozenModel, inputs: PromptedBatch) -> None:
+    def __init__(self, frozen: FrozenLanguageModel, inputs: PromptedBatch) -> None:
         super().__init__(frozen, frozen.base)
         self.inputs = pad_left(inputs)
         self.mask = self.inputs.mask
         self.length = self.mask.sum(dim=1)  # (B,), without padding
 
     def start(self) -> Tensor:
-        with deep_rows(self.inputs.deep, self.inputs.start, self.mask.shape[1]):
+        with self.frozen.deep(self.inputs):
             out = self._read(
                 inputs_embeds=self.inputs.embeds,
                 attention_mask=self.mask,
@@ -209,13 +193,13 @@ class _DecoderSession(_Session):
 class _EncoderDecoderSession(_Session):
     """The encoder reads prompt and text once; the decoder keeps the cache."""
 
-    def __init__(self, frozen: FrozenModel, inputs: PromptedBatch) -> None:
+    def __init__(self, frozen: FrozenLanguageModel, inputs: PromptedBatch) -> None:
         super().__init__(frozen, frozen.model)
         self.mask = inputs.mask
         self.states = frozen.states(inputs).to(frozen.dtype)
 
     def start(self) -> Tensor:
-        return self.step(self.mask.new_full((len(self.mask),), start_id(self.frozen)))
+        return self.step(self.mask.new_full((len(self.mask),), start_id(self.frozen) or 0))
 
     def step(self, tokens: Tensor) -> Tensor:
         out = self._read(
@@ -231,7 +215,7 @@ class _EncoderDecoderSession(_Session):
         self.states = self.states.repeat_interleave(n, dim=0)
 
 
-def _session(frozen: FrozenModel, inputs: PromptedBatch) -> _Session:
+def _session(frozen: FrozenLanguageModel, inputs: PromptedBatch) -> _Session:
     kind = _DecoderSession if frozen.family.kind == "decoder" else _EncoderDecoderSession
     return kind(frozen, inputs)
 
@@ -239,7 +223,9 @@ def _session(frozen: FrozenModel, inputs: PromptedBatch) -> _Session:
 # ---------------------------------------------------------------------- beams
 
 
-def _decode_beams(frozen: FrozenModel, inputs: PromptedBatch, options: Decoding) -> list[str]:
+def _decode_beams(
+    frozen: FrozenLanguageModel, inputs: PromptedBatch, options: Decoding
+) -> list[str]:
     """Beam search of transformers, with nothing taken over from the model's own settings."""
     if frozen.family.kind == "decoder":
         inputs = pad_left(inputs)
@@ -252,7 +238,7 @@ def _decode_beams(frozen: FrozenModel, inputs: PromptedBatch, options: Decoding)
         pad_token_id=ends[0] if ends else 0,
         decoder_start_token_id=start_id(frozen),
     )
-    with deep_rows(inputs.deep, inputs.start, inputs.mask.shape[1]):
+    with frozen.deep(inputs):
         rows = frozen.model.generate(
             inputs_embeds=inputs.embeds, attention_mask=inputs.mask, generation_config=config
         )

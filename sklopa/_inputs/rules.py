@@ -75,6 +75,44 @@ PATH = instance_of(str, os.PathLike, named="a path")
 RANDOM_STATE = integer(0) | instance_of(np.random.RandomState, named="a numpy RandomState") | NONE
 
 
+# What a fitted estimator holds.
+TEXT = instance_of(str, named="a text")
+NUMBER = real(-np.inf)
+VECTOR = Rule(
+    "a vector of finite numbers",
+    lambda value: (
+        isinstance(value, np.ndarray)
+        and value.ndim == 1
+        and value.dtype.kind == "f"
+        and bool(np.isfinite(value).all())
+    ),
+)
+COLUMN = Rule(
+    "an array of one dimension",
+    lambda value: isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind != "V",
+)
+
+
+def list_of(rule: Rule) -> Rule:
+    """A list whose items keep to a rule."""
+    return Rule(
+        f"a list, each of it {rule.allowed}",
+        lambda value: isinstance(value, list) and all(map(rule.accepts, value)),
+    )
+
+
+def table_of(rule: Rule) -> Rule:
+    """A dictionary with texts for keys, whose values keep to a rule."""
+    return Rule(
+        f"a dict, each value {rule.allowed}",
+        lambda value: (
+            isinstance(value, dict)
+            and all(isinstance(key, str) for key in value)
+            and all(map(rule.accepts, value.values()))
+        ),
+    )
+
+
 def check_parameters(owner: str, values: dict[str, Any], rules: dict[str, Rule]) -> None:
     """Raise one error that names every parameter with a bad value.
 

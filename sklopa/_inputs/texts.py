@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sklopa._cache.process import Row
 from sklopa.errors import InvalidInput, InvalidType
+
+Row = str | tuple[str, str]
 
 _HOW = "X must be a list, array or Series of texts (str), or two columns for text pairs"
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import KW_ONLY, dataclass, field, fields
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sklopa._loading import registry
+from sklopa._public import public
 from sklopa.errors import BackboneNotPicklable, InvalidParameter
 
 
+@public("sklopa")
 @dataclass(frozen=True, repr=False)
 class Backbone:
     """Which frozen model to use, and how to hold it.
@@ -92,7 +95,7 @@ class Backbone:
         The result is equal only to itself and cannot be pickled: save the two with
         ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
         """
-        return _LiveBackbone(model, tokenizer)
+        return LiveBackbone(model, tokenizer)
 
     def release(self) -> None:
         """Free the weights. The next use loads them again."""
@@ -121,8 +124,10 @@ class Backbone:
         return f"Backbone({', '.join([repr(self.model), *given])})"
 
 
-class _LiveBackbone(Backbone):
+class LiveBackbone(Backbone):
     """Live objects in the place of a description. Equal only to itself."""
+
+    objects: tuple[Any, Any]
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         name = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
@@ -138,7 +143,7 @@ class _LiveBackbone(Backbone):
     def __repr__(self) -> str:
         return f"Backbone.from_objects({self.model})"
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         raise BackboneNotPicklable(
             f"{self!r} holds live objects, which are not put into a pickle. "
             "Save them with model.save_pretrained(folder) and tokenizer.save_pretrained(folder), "
@@ -146,9 +151,9 @@ class _LiveBackbone(Backbone):
         )
 
 
-def as_backbone(model: str | Path | Backbone) -> Backbone:
+def as_backbone(model: str | PathLike | Backbone) -> Backbone:
     """The description that an estimator's `model` or `encoder` parameter stands for."""
-    return model if isinstance(model, Backbone) else Backbone(model)
+    return model if isinstance(model, Backbone) else Backbone(cast(str, model))  # or a path
 
 
 def _as_text(options: tuple) -> str:

@@ -13,20 +13,21 @@ import torch
 
 from sklopa._backbone.families import Family, family_of
 from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.language import FrozenModel
+from sklopa._backbone.language import FrozenLanguageModel, as_language_model
 from sklopa._backbone.recompute import recompute_layers
-from sklopa._backbone.vision import FrozenVision
+from sklopa._backbone.vision import FrozenVisionTower
 from sklopa._backbone.vision_families import VisionFamily, vision_family_of
+from sklopa._batches.out_of_memory import is_out_of_memory
 from sklopa._loading import registry
-from sklopa._loading.description import Backbone
+from sklopa._loading.description import Backbone, LiveBackbone
 from sklopa._loading.packaged import DEMO_MODELS, find_demo_model
-from sklopa._loading.placement import (
-    is_out_of_memory,
-    resolve_device,
-    resolve_dtype,
-    resolve_step_dtype,
+from sklopa._loading.placement import resolve_device, resolve_dtype, resolve_step_dtype
+from sklopa.errors import (
+    BackboneNotFound,
+    MissingDependency,
+    SklopaError,
+    UnsupportedBackbone,
 )
-from sklopa.errors import BackboneNotFound, MissingDependency, SklopaError
 
 _LM_CLASSES = {
     "ForMaskedLM": "AutoModelForMaskedLM",
@@ -38,7 +39,7 @@ _LM_CLASSES = {
 }
 
 
-def load(backbone: Backbone) -> Frozen:
+def live_model(backbone: Backbone) -> Frozen[Any]:
     """The live model of a description: one in a process, loaded at first use.
 
     Raises
@@ -51,24 +52,31 @@ def load(backbone: Backbone) -> Frozen:
     return registry.get_or_load(backbone, lambda: _load(backbone))
 
 
+def live_language_model(backbone: Backbone) -> FrozenLanguageModel:
+    """The live model of a description that is to read texts.
+
+    Raises
+    ------
+    UnsupportedBackbone
+        If it reads something else.
+    """
+    return as_language_model(live_model(backbone))
+
+
 def write_model(backbone: Backbone, folder: Path) -> None:
-    """Put a model and its tokenizer or image processor into a folder that `load` reads."""
-    frozen = load(backbone)
+    """Put a model and its tokenizer or image processor into a folder that it loads from."""
     with _quiet_transformers():
-        frozen.model.save_pretrained(folder)
-        getattr(frozen, "tokenizer" if frozen.reads == "texts" else "processor").save_pretrained(
-            folder
-        )
+        live_model(backbone).write(folder)
 
 
-def _load(backbone: Backbone) -> Frozen:
-    if hasattr(backbone, "objects"):
+def _load(backbone: Backbone) -> Frozen[Any]:
+    if isinstance(backbone, LiveBackbone):
         model, tokenizer = backbone.objects
-        if family := vision_family_of(model.config, backbone.model):
-            return FrozenVision(model, tokenizer, family, key=backbone)
+        if vision := vision_family_of(model.config, backbone.model):
+            return FrozenVisionTower(model, tokenizer, vision, key=backbone)
         family = family_of(model.config, backbone.model)
         has_head = model.get_output_embeddings() is not None
-        return FrozenModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+        return FrozenLanguageModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
     # Weights that a checkpoint lacks are drawn from the global generator; put it back.
     with _quiet_transformers(), torch.random.fork_rng():
         return _read(backbone, _where(backbone))
@@ -97,7 +105,7 @@ def load_shell(backbone: Backbone) -> Shell:
     Raises
     ------
     BackboneNotFound, UnsupportedBackbone
-        As `load`.
+        As `live_model`.
     """
     import transformers
 
@@ -158,24 +166,44 @@ def _is_cached(backbone: Backbone) -> bool:
     return isinstance(try_to_load_from_cache(backbone.model, "config.json"), str)
 
 
-def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen:
+def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen[Any]:
     import transformers
 
     with _failures_named(backbone):
         config = transformers.AutoConfig.from_pretrained(**where)
-        known = {
+        known: dict[str, Any] = {
             "key": backbone,
             "fingerprint": _fingerprint(backbone, where, config),
             "step_dtype": resolve_step_dtype(backbone.dtype, resolve_device(backbone.device)),
         }
-        if family := vision_family_of(config, backbone.model):
+        frozen: Frozen[Any]
+        if vision := vision_family_of(config, backbone.model):
             processor = _read_processor(backbone, where)
-            model = _read_tower(backbone, config, family, where)
-            return FrozenVision(model, processor, family, **known)
-        family = family_of(config, backbone.model)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-        model, has_head = _read_weights(backbone, config, family, where)
-        return FrozenModel(model, tokenizer, family, has_lm_head=has_head, **known)
+            frozen = FrozenVisionTower(
+                _read_tower(backbone, config, vision, where), processor, vision, **known
+            )
+        else:
+            family = family_of(config, backbone.model)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+            model, has_head = _read_weights(backbone, config, family, where)
+            frozen = FrozenLanguageModel(model, tokenizer, family, has_lm_head=has_head, **known)
+        if backbone.gradient_checkpointing:
+            _recompute(frozen)
+        return frozen
+
+
+def _recompute(frozen: Frozen[Any]) -> None:
+    bodies = [frozen.base]
+    if frozen.family.kind == "encoder-decoder":
+        bodies.append(frozen.model.get_decoder())
+    try:
+        for body in bodies:
+            recompute_layers(frozen.with_body(body).layers)
+    except UnsupportedBackbone as error:
+        raise UnsupportedBackbone(
+            f"gradient_checkpointing=True cannot be used with {frozen.name!r}: it has no plain "
+            "list of layers, each with weights of its own."
+        ) from error
 
 
 def _read_processor(backbone: Backbone, where: dict[str, Any]) -> Any:
@@ -258,9 +286,7 @@ def _options(backbone: Backbone) -> dict[str, Any]:
 
 
 def _placed(model: Any, backbone: Backbone) -> Any:
-    """The model on its device, unless it was spread over several, and light on memory if asked."""
-    if backbone.gradient_checkpointing:
-        recompute_layers(model, model.config.num_hidden_layers, backbone.model)
+    """The model on its device, unless it was spread over several."""
     if backbone.device_map is None and backbone.tp_plan is None:
         return model.to(resolve_device(backbone.device))
     return model

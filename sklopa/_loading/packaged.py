@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from sklopa._cache.content import sha256_of
 from sklopa.errors import BackboneNotFound
 
 
@@ -63,11 +63,14 @@ def find_demo_model(model_id: str) -> Path | None:
         If the package is there but its weights are not the published ones.
     """
     demo = DEMO_MODELS.get(model_id)
-    spec = importlib.util.find_spec(demo.package) if demo else None
+    if demo is None:
+        return None
+    spec = importlib.util.find_spec(demo.package)
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0]) / demo.folder
-    found = _sha256(folder / demo.weights)
+    weights = folder / demo.weights
+    found = sha256_of(weights) if weights.is_file() else "missing"
     if found != demo.sha256:
         raise BackboneNotFound(
             f"The package {demo.package} carries weights for {model_id!r} whose SHA-256 is "
@@ -75,13 +78,3 @@ def find_demo_model(model_id: str) -> Path | None:
             "model= a folder that you trust."
         )
     return folder
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        return "missing"
-    digest = hashlib.sha256()
-    with path.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,10 +1,10 @@
-"""Devices, precisions, thread-safe randomness, and what to do when memory runs out."""
+"""Which device, and in which precision."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+import torch
 
 
 def resolve_device(device: str) -> torch.device:
@@ -36,19 +36,6 @@ def resolve_step_dtype(dtype: str, device: torch.device) -> torch.dtype:
     held = resolve_dtype(dtype, device)
     if dtype != "auto" or device.type != "cpu":
         return held
-    tell = getattr(torch.cpu, "get_capabilities", dict)  # new in torch 2.11
+    tell: Callable[[], dict] = getattr(torch.cpu, "get_capabilities", dict)  # since torch 2.11
     fast = any(tell().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if fast else held
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory ran out, on any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in text for part in _MEMORY_TEXTS)
-
-
-def seeded_generator(seed: int) -> torch.Generator:
-    """A generator of its own on the CPU, so that the global one stays as it was found."""
-    return torch.Generator().manual_seed(seed)

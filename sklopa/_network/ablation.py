@@ -9,9 +9,9 @@ import torch
 from sklearn.model_selection import KFold
 from torch import Tensor
 
+from sklopa._batches.rows import Batch, Views
 from sklopa._heads.linear_start import ProbeRows, logistic_start
 from sklopa._network.pipe import LoPANetwork
-from sklopa._tokens.batch import Batch
 
 Run = Callable[[Batch], Tensor]
 
@@ -24,34 +24,38 @@ def ablations(network: LoPANetwork) -> dict[str, Run]:
 
     def behind(choose: Callable[[Batch], Tensor | None]) -> Run:
         def run(batch: Batch) -> Tensor:
-            features = network.features_behind(choose(batch), batch)
-            return network.head(network.head.inputs(features, batch.embedding))
+            return network.outputs_behind(choose(batch), batch)
 
         return run
 
     ways: dict[str, Run] = {"prompt": network}
-    if network.prompt is None:
+    prompt = network.prompt
+    if prompt is None:
         return ways
     ways["no prompt"] = behind(lambda batch: None)
-    ways["another row's prompt"] = behind(lambda batch: network.prompts(batch).roll(1, dims=0))
-    if network.prompt.has_task:
-        task_only = network.prompt.task_only
-        ways["task prompt alone"] = behind(lambda batch: task_only(len(batch.tokens)))
+    ways["another row's prompt"] = behind(lambda batch: _rolled(network.prompts(batch)))
+    if prompt.has_task:
+        ways["task prompt alone"] = behind(lambda batch: prompt.task_only(len(batch)))
     return ways
 
 
-def probe_accuracy(features: Tensor, codes: np.ndarray, n_views: int) -> float:
-    """Accuracy of a logistic regression on features (n, n_views E), cross-validated.
+def _rolled(prompts: Tensor | None) -> Tensor | None:
+    return None if prompts is None else prompts.roll(1, dims=0)
+
+
+def probe_accuracy(views: Views, codes: np.ndarray) -> float:
+    """Accuracy of a logistic regression on the views of rows, cross-validated.
 
     In up to five parts. As in the start of a head, a view that does not help is left out.
     """
-    firsts, hits = range(0, features.shape[1], features.shape[1] // n_views), []
+    features, hits = views.joined(), []
+    firsts = range(0, features.shape[1], views.last.shape[1])
     for train, test in KFold(min(5, len(codes)), shuffle=True, random_state=0).split(codes):
-        classes, target = np.unique(codes[train], return_inverse=True)
+        classes, inverse = np.unique(codes[train], return_inverse=True)
         if len(classes) < 2:
             decided = np.full(len(test), classes[0])
         else:
-            weight, target = torch.ones(len(train)), torch.from_numpy(target)
+            weight, target = torch.ones(len(train)), torch.from_numpy(inverse)
             probe = logistic_start(ProbeRows(features[train], target, weight, firsts=firsts))
             outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
             decided = classes[outputs.argmax(axis=1)]

@@ -1,122 +1,97 @@
-"""A design in plain values -> a live network, fresh or with given weights."""
+"""A design -> a live network, fresh or with given weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from sklopa._backbone.frozen import Frozen
-from sklopa._embedding.instance import TrainedEncoder
-from sklopa._heads.likelihood import LanguageNetwork
-from sklopa._heads.linear import LinearHead, VerbalizerHead
-from sklopa._loading.description import Backbone
-from sklopa._loading.live import load
-from sklopa._loading.placement import seeded_generator
+from sklopa._backbone.language import FrozenLanguageModel
+from sklopa._embedding.trained import TrainedEncoder
+from sklopa._heads.head import Head
+from sklopa._heads.label_words import VerbalizerHead
+from sklopa._heads.likelihood import LikelihoodHead
+from sklopa._heads.linear import LinearHead
+from sklopa._loading.live import live_language_model, live_model
+from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
-from sklopa._prompt.low_rank import DeepPrompt, LowRankPrompt
-from sklopa._tokens.texts import Template
+from sklopa._prompt.deep import DeepPrompt
+from sklopa._prompt.low_rank import LowRankPrompt
+from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 
-@dataclass(frozen=True)
-class Design:
-    """All that shapes a network, in plain values, so that it can be built again anywhere.
-
-    Attributes
-    ----------
-    backbone : Backbone, the frozen model
-    encoder : Backbone, the model that makes instance embeddings
-    n_outputs : int, C
-    word_ids : tuple of int of length C for a verbaliser, None for a linear head
-    template : Template around the text, for a verbaliser or a generator
-    pairs : bool, whether a row is two texts
-    generates : bool, whether targets are texts
-    reserved : int, positions kept free behind the text for what is generated
-    n_views : int, views of a row that the head reads: 2 with that of an earlier layer
-    prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
-        As the estimator parameters of the same names.
-    """
-
-    backbone: Backbone
-    encoder: Backbone
-    n_outputs: int
-    prompt_length: int
-    rank: int
-    bottleneck: int
-    gate: str
-    dropout: float
-    train_encoder: bool
-    max_length: int | None
-    depth: str = "shallow"
-    word_ids: tuple[int, ...] | None = None
-    template: Template | None = None
-    pairs: bool = False
-    generates: bool = False
-    reserved: int = 0
-    n_views: int = 1
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, those of the template in a dictionary of their own."""
-        template = None if self.template is None else dict(vars(self.template))
-        return vars(self) | {"template": template}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Design:
-        """The design that `as_dict` gave the values of."""
-        template = values["template"]
-        return cls(**values | {"template": None if template is None else Template(**template)})
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether there is nothing but a linear layer on the frozen features."""
-        return self.prompt_length == 0 and self.word_ids is None and not self.generates
-
-    @property
-    def n_rows(self) -> int:
-        """Rows that the prompt puts in front of a text."""
-        doubled = self.gate == "concat" and self.rank > 0
-        return self.prompt_length * (2 if doubled else 1)
-
-    @property
-    def reads_instances(self) -> bool:
-        """Whether the prompt depends on the instance."""
-        return self.prompt_length > 0 and self.rank > 0
-
-    def instance_width(self, encoder: Frozen) -> int:
-        """E of the instance embeddings that `encoder` makes."""
-        apart = self.pairs and not self.train_encoder  # see `embed_rows`
-        return encoder.width * (2 if apart else 1)
-
-
-def build(design: Design, seed: int = 0) -> LoPANetwork:
+def build_network(design: Design, seed: int = 0) -> LoPANetwork:
     """A network with fresh weights drawn from `seed`."""
-    frozen = load(design.backbone)
-    generator = seeded_generator(seed)
-    encoder = load(design.encoder) if design.reads_instances else None
-    network = LanguageNetwork if design.generates else LoPANetwork
-    return network(
+    frozen = live_model(design.backbone)
+    generator = torch.Generator().manual_seed(seed)
+    encoder = live_model(design.encoder) if design.reads_instances else None
+    return LoPANetwork(
         frozen,
         prompt=_fresh_prompt(design, frozen, encoder, generator),
         head=_fresh_head(design, frozen, encoder),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
-        n_views=design.n_views,
     ).eval()
 
 
-def restore(design: Design, weights: dict[str, np.ndarray]) -> LoPANetwork:
+def fill_network(design: Design, weights: Mapping[str, np.ndarray]) -> LoPANetwork:
     """A network with given weights, ready to predict."""
-    network = build(design)
+    network = build_network(design)
     # torch.tensor copies, and so also takes arrays that are memory-mapped for reading only.
     network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return network
 
 
+def check_room(design: Design, owner: str, reads: str) -> None:
+    """Raise unless the frozen models of a design read what they should, with room for a text.
+
+    Parameters
+    ----------
+    owner : str, name of the estimator, for messages
+    reads : {"texts", "images"}
+
+    Raises
+    ------
+    UnsupportedBackbone, InvalidParameter
+    """
+    frozen = live_model(design.backbone)
+    encoder = live_model(design.encoder) if design.reads_instances else frozen
+    for model in (frozen, encoder):
+        if model.reads != reads:
+            raise UnsupportedBackbone(
+                f"{model.name!r} reads {model.reads}, and {owner} needs a model that reads {reads}."
+            )
+    if design.rank > frozen.prompt_width:
+        raise InvalidParameter(
+            f"{owner}: parameter rank must be at most {frozen.prompt_width}, the width of "
+            f"{design.backbone.model}; got {design.rank}"
+        )
+    if isinstance(frozen, FrozenLanguageModel):
+        _check_positions(design, frozen, owner)
+
+
+def _check_positions(design: Design, frozen: FrozenLanguageModel, owner: str) -> None:
+    is_pair = design.pairs and design.template is None
+    taken = design.n_rows + design.reserved
+    special = frozen.tokenizer.num_special_tokens_to_add(is_pair)
+    if frozen.room is None or taken + special + 1 <= frozen.room:
+        return
+    names, kept = "parameter prompt_length", ""
+    if design.reserved:
+        names = "parameters prompt_length, max_new_tokens and max_target_length"
+        kept = f", and {design.reserved} are kept for what is written"
+    raise InvalidParameter(
+        f"{owner}: {names} must leave room for text; {design.backbone.model} reads {frozen.room} "
+        f"positions and the prompt takes {design.n_rows}{kept}"
+    )
+
+
 def _fresh_prompt(
     design: Design,
-    frozen: Frozen,
-    encoder: Frozen | None,
+    frozen: Frozen[Any],
+    encoder: Frozen[Any] | None,
     generator: torch.Generator,
 ) -> LowRankPrompt | DeepPrompt | None:
     if design.prompt_length == 0:
@@ -134,13 +109,11 @@ def _fresh_prompt(
     )
 
 
-def _fresh_head(
-    design: Design, frozen: Frozen, encoder: Frozen | None
-) -> LinearHead | VerbalizerHead | None:
+def _fresh_head(design: Design, frozen: Frozen[Any], encoder: Frozen[Any] | None) -> Head:
     if design.generates:
-        return None
+        return LikelihoodHead(frozen)
     if design.word_ids is not None:
-        return VerbalizerHead(frozen, list(design.word_ids))
+        return VerbalizerHead(live_language_model(design.backbone), list(design.word_ids))
     if design.is_probe:
         return LinearHead(frozen, design.n_outputs, design.n_views * design.instance_width(frozen))
     beside = design.instance_width(encoder) if encoder and not design.train_encoder else 0

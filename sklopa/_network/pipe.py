@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sklopa._backbone.frozen import Frozen
-from sklopa._embedding.instance import TrainedEncoder
-from sklopa._heads.linear import LinearHead, VerbalizerHead
-from sklopa._prompt.low_rank import DeepPrompt, LowRankPrompt
-from sklopa._tokens.batch import Batch, PromptedBatch
+from sklopa._backbone.language import as_language_model
+from sklopa._backbone.prompted import PromptedBatch
+from sklopa._batches.rows import Batch
+from sklopa._embedding.trained import TrainedEncoder
+from sklopa._heads.head import Head, StateHead
+from sklopa._prompt.deep import DeepPrompt
+from sklopa._prompt.low_rank import LowRankPrompt
 
 
 class LoPANetwork(nn.Module):
@@ -18,24 +24,24 @@ class LoPANetwork(nn.Module):
     Its parameters are exactly what is trained; the frozen model is held, not owned.
     """
 
+    head: Head
+
     def __init__(
         self,
-        frozen: Frozen,
+        frozen: Frozen[Any],
         prompt: LowRankPrompt | DeepPrompt | None,
-        head: LinearHead | VerbalizerHead | None,
+        head: Head,
         encoder: TrainedEncoder | None = None,
-        n_views: int = 1,
     ) -> None:
         super().__init__()
-        self._frozen = (frozen,)  # in a tuple, so that its weights do not become ours
+        self._frozen = frozen
         self.prompt, self.head, self.encoder = prompt, head, encoder
-        self.n_views = n_views
         self.to(frozen.device)
 
     @property
-    def frozen(self) -> Frozen:
+    def frozen(self) -> Frozen[Any]:
         """The frozen model, in the precision of training steps while it is trained."""
-        return self._frozen[0].in_steps if self.training else self._frozen[0]
+        return self._frozen.in_steps if self.training else self._frozen
 
     @property
     def device(self) -> torch.device:
@@ -43,37 +49,44 @@ class LoPANetwork(nn.Module):
 
     @property
     def n_trainable(self) -> int:
-        """Number of trained values."""
+        """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def parameter_groups(self) -> Iterator[tuple[str, float, list[nn.Parameter]]]:
+        """What is trained, part by part: name, unit of its rate, parameters; see `Trainer`."""
+        for part in (self.prompt, self.head, self.encoder):
+            if part is not None:
+                yield from part.parameter_groups()
+
     def forward(self, batch: Batch) -> Tensor:
-        """Outputs (B, C)."""
-        return self.head(self.head_inputs(batch))
+        """Outputs (B, C); of a head that writes (B,)."""
+        if batch.tokens is None:  # a linear probe: the frozen features came with the batch
+            return self.head(self.head_inputs(batch))
+        return self.outputs_behind(self.prompts(batch), batch)
+
+    def outputs_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
+        """Outputs behind prompts of the caller's choice."""
+        return self.head.read(self.frozen, prompt, batch)
 
     def head_inputs(self, batch: Batch) -> Tensor:
-        """What the head reads: adapted features, and the views of the row beside them.
-
-        The frozen model's own view of a row is known anyway; with it the head can never know
-        less than a linear probe does.
-        """
-        if batch.tokens is None:  # a linear probe: the frozen features came with the batch
-            return batch.embedding
-        return self.head.inputs(self.features(batch), batch.embedding)
+        """What a head of states reads: adapted features, and the views of the row beside them."""
+        if batch.tokens is None:
+            assert batch.views is not None  # what a row without tokens consists of
+            return batch.views.joined()
+        return self._state_head.inputs(self.features(batch), batch.views)
 
     def features(self, batch: Batch) -> Tensor:
-        """Adapted features (B, D)."""
+        """Adapted features (B, D); without a prompt, the instance embeddings."""
         if batch.tokens is None:
-            return self.instances(batch)
-        return self.features_behind(self.prompts(batch), batch)
-
-    def features_behind(self, prompt: Tensor | None, batch: Batch) -> Tensor:
-        """Features (B, D) behind prompts of the caller's choice."""
-        states = self.frozen.states_behind(prompt, batch.tokens)  # (B, T, D)
-        return self.head.features(states, batch.tokens)
+            assert batch.views is not None  # what a row without tokens consists of
+            return batch.views.last
+        states = self.frozen.states_behind(self.prompts(batch), batch.tokens)  # (B, T, D)
+        return self._state_head.features(states, batch)
 
     def inputs(self, batch: Batch) -> PromptedBatch:
         """What a frozen model of texts reads: prompts in front of the embedded tokens."""
-        return self.frozen.inputs_behind(self.prompts(batch), batch.tokens)
+        frozen = as_language_model(self.frozen)
+        return frozen.inputs_behind(self.prompts(batch), batch.texts)
 
     def prompts(self, batch: Batch) -> Tensor | None:
         """Soft prompts (B, P, D), or (B, L, P, D) if deep; None where there is no prompt."""
@@ -81,10 +94,11 @@ class LoPANetwork(nn.Module):
             return None
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
-        if batch.embedding is None:  # nothing depends on the instance
-            return self.prompt(torch.empty(len(batch.tokens), 0, device=self.device))
-        return self.prompt(self.instances(batch))
+        if batch.views is None:  # nothing depends on the instance
+            return self.prompt(torch.empty(len(batch), 0, device=self.device))
+        return self.prompt(batch.views.last)
 
-    def instances(self, batch: Batch) -> Tensor:
-        """Instance embeddings (B, E), the last of the views of a row."""
-        return batch.embedding.chunk(self.n_views, dim=1)[-1]
+    @property
+    def _state_head(self) -> StateHead:
+        assert isinstance(self.head, StateHead)  # of estimators that have features
+        return self.head

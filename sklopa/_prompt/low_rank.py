@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-
-GATES = ("sigmoid", "add", "max", "concat", "instance")
 
 
 class LowRankPrompt(nn.Module):
@@ -62,9 +60,11 @@ class LowRankPrompt(nn.Module):
         self.rank, self.gate, self.dropout = rank, gate, dropout
         self.generator = generator
         start = rows * _undo_gate(rows, gate, rank)
+        self.unit: Tensor
         self.task = None if gate == "instance" else nn.Parameter(start)
         self.register_buffer("unit", _typical_size(start))
-        self.u = self.v = None
+        self.u: nn.Sequential | None = None
+        self.v: nn.Sequential | None = None
         if rank > 0:
             self.u = _bottleneck_network(encoder_width, bottleneck, self.length * rank, generator)
             self.v = _bottleneck_network(encoder_width, bottleneck, self.width * rank, generator)
@@ -78,6 +78,8 @@ class LowRankPrompt(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Soft prompts (B, n_rows, D) for instance embeddings (B, E)."""
+        if self.task is None:
+            return self._instance_part(self._drop(embedding))
         if self.rank == 0:
             return self.task.expand(len(embedding), -1, -1)
         instance = self._instance_part(self._drop(embedding))  # (B, P, D)
@@ -87,9 +89,7 @@ class LowRankPrompt(nn.Module):
             return self.task + instance
         if self.gate == "max":
             return torch.maximum(self.task.expand_as(instance), instance)
-        if self.gate == "concat":
-            return torch.cat([self.task.expand_as(instance), instance], dim=1)
-        return instance
+        return torch.cat([self.task.expand_as(instance), instance], dim=1)  # "concat"
 
     @property
     def has_task(self) -> bool:
@@ -98,6 +98,7 @@ class LowRankPrompt(nn.Module):
 
     def task_only(self, n: int) -> Tensor:
         """The prompt (n, n_rows, D) with the instance part at rest (Z_I = 0)."""
+        assert self.task is not None  # asked of prompts that have one; see `has_task`
         rows = self.task * (0.5 if self.gate == "sigmoid" and self.rank else 1.0)
         if self.gate == "max" and self.rank:
             rows = rows.clamp(min=0)
@@ -105,7 +106,17 @@ class LowRankPrompt(nn.Module):
             rows = torch.cat([rows, torch.zeros_like(rows)])
         return rows.expand(n, -1, -1)
 
+    def parameter_groups(self) -> Iterator[tuple[str, float, list[nn.Parameter]]]:
+        """Parts that learn at rates of their own, each with the unit of its rate; see `Trainer`."""
+        if self.task is not None:
+            yield "task", float(self.unit), [self.task]
+        networks = [p for part in (self.u, self.v) if part is not None for p in part.parameters()]
+        if networks:
+            yield "networks" if self.has_task else "only networks", 1.0, networks
+
     def _instance_part(self, embedding: Tensor) -> Tensor:
+        assert self.u is not None  # rank > 0
+        assert self.v is not None
         u = self.u(embedding).view(-1, self.length, self.rank)
         v = self.v(embedding).view(-1, self.width, self.rank)
         return u @ v.transpose(1, 2)  # (B, P, D)
@@ -123,47 +134,15 @@ class LowRankPrompt(nn.Module):
 
         The columns of V are the first R rows, and row p of U picks one of them.
         """
+        assert self.u is not None  # rank > 0
+        assert self.v is not None
         which = torch.arange(self.length) % self.rank
         picks = torch.nn.functional.one_hot(which, self.rank)
         start = rows[: self.rank]
         columns = torch.zeros(self.width, self.rank)
         columns[:, : len(start)] = start.T
-        self.u[-1].bias.copy_(picks.flatten().float())
-        self.v[-1].bias.copy_(columns.flatten())
-
-
-class DeepPrompt(nn.Module):
-    """A low-rank prompt for each layer, as in VPT-deep [1]_ and P-tuning v2 [2]_.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (L, P, D)
-        Where the prompt of each layer starts.
-    options
-        As those of `LowRankPrompt`.
-
-    References
-    ----------
-    .. [1] M. Jia et al. "Visual Prompt Tuning." ECCV 2022.
-    .. [2] X. Liu et al. "P-Tuning v2." ACL 2022.
-    """
-
-    def __init__(self, rows: Tensor, **options: Any) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(LowRankPrompt(layer, **options) for layer in rows)
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Soft prompts (B, L, n_rows, D) for instance embeddings (B, E)."""
-        return torch.stack([prompt(embedding) for prompt in self.layers], dim=1)
-
-    @property
-    def has_task(self) -> bool:
-        """Whether there are task prompts Z_S."""
-        return self.layers[0].has_task
-
-    def task_only(self, n: int) -> Tensor:
-        """The prompts (n, L, n_rows, D) with the instance part at rest (Z_I = 0)."""
-        return torch.stack([prompt.task_only(n) for prompt in self.layers], dim=1)
+        _bias_of(self.u).copy_(picks.flatten().float())
+        _bias_of(self.v).copy_(columns.flatten())
 
 
 def _typical_size(rows: Tensor) -> Tensor:
@@ -188,6 +167,13 @@ def _bottleneck_network(
     """Linear -> tanh -> linear, with the usual uniform start drawn from `generator`."""
     layers = [_linear(n_in, n_hidden, generator), nn.Tanh(), _linear(n_hidden, n_out, generator)]
     return nn.Sequential(*layers)
+
+
+def _bias_of(network: nn.Sequential) -> Tensor:
+    """Bias of the last layer."""
+    last = network[-1]
+    assert isinstance(last, nn.Linear)  # as `_bottleneck_network` makes it
+    return last.bias
 
 
 @torch.no_grad()

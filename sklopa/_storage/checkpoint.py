@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import safetensors.torch
+from filelock import FileLock, Timeout
 
+from sklopa._inputs.seeds import Seeds
 from sklopa._storage import files
 from sklopa._storage.read import read_archive
 from sklopa._storage.values import Tensors, pack, unpack
@@ -47,10 +47,10 @@ class Checkpoint:
         if (folder / files.MANIFEST).exists():
             self._read()
 
-    def draw_seeds(self, drawn: np.ndarray) -> np.ndarray:
+    def keep_seeds(self, drawn: Seeds) -> Seeds:
         """The seeds of the fit: those it began with, whatever `random_state` gives now."""
-        self.seeds = self.seeds or drawn.tolist()
-        return np.array(self.seeds)
+        self.seeds = self.seeds or list(drawn)
+        return Seeds(*self.seeds)
 
     def is_due(self, n_steps: int) -> bool:
         """Whether to write within an epoch, after so many steps of the whole fit."""
@@ -100,16 +100,25 @@ class Checkpoint:
             )
 
 
-def identify(estimator: Any, data: tuple) -> dict[str, Any]:
-    """All that the result of a fit depends on, in a form that can be compared and shown."""
-    parameters = estimator.get_params(deep=False)
-    start = getattr(estimator, "_weights", None) if estimator.warm_start else None
+def identify(
+    kind: str, parameters: dict[str, Any], *, data: Any, start: Any, models: list[dict[str, str]]
+) -> dict[str, Any]:
+    """All that the result of a fit depends on, in a form that can be compared and shown.
+
+    Parameters
+    ----------
+    kind : str, class of the estimator
+    parameters : dict
+    data : what is learned from, in a form that is equal for equal data
+    start : dict of {name: ndarray}, weights to go on from, or None
+    models : list of dict, hashes of the frozen models that are read
+    """
     return {
-        "estimator": type(estimator).__name__,
+        "estimator": kind,
         "parameters": {k: pack(v, {}) for k, v in parameters.items() if k not in _FREE},
         "data": joblib.hash(data),
         "start": None if start is None else joblib.hash(start),
-        "models": estimator._model_contents(),
+        "models": models,
     }
 
 
@@ -127,28 +136,20 @@ def open_checkpoint(folder: Path, every: int | None, identity: dict) -> Iterator
     try:
         files.check_free(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / files.LOCK, "w")  # noqa: SIM115
+        lock = FileLock(folder / files.LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise CheckpointMismatch(
+            f"checkpoint_dir={str(folder)!r} is in use by another fit. Wait for it, or give each "
+            "fit a folder of its own."
+        ) from error
     except NotWritten:
         raise
     except OSError as error:
         raise NotWritten(
             f"checkpoint_dir={str(folder)!r} cannot be written ({error}). Give another folder."
         ) from error
-    with lock:
-        _lock(lock.fileno(), folder)
-        yield Checkpoint(folder, every, identity)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    """Hold a file until this process lets it go or ends, however it ends."""
-    if os.name != "posix":
-        return  # two processes then overwrite each other's states, whole ones each time
-    import fcntl
-
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise CheckpointMismatch(
-            f"checkpoint_dir={str(folder)!r} is in use by another fit. Wait for it, or give each "
-            "fit a folder of its own."
-        ) from error
+        yield Checkpoint(folder, every, identity)
+    finally:
+        lock.release()

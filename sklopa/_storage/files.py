@@ -8,6 +8,7 @@ interrupts the writing, the old archive or the new one is there.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import hashlib
 import json
 import os
@@ -20,6 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from sklopa._cache.content import sha256_of
 from sklopa.errors import InvalidArchive, NotWritten
 
 MANIFEST, LOCK = "manifest.json", "lock"
@@ -80,7 +84,7 @@ def _write_folder(folder: Path, manifest: dict, tensors: bytes, models: Models) 
     new = not folder.exists()
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with _writing_in(folder):
         try:
             _put(folder / manifest["weights"]["file"], tensors)
             described = {name: _put_model(folder, name, save) for name, save in models.items()}
@@ -152,20 +156,13 @@ def _replacing(path: Path) -> Iterator[Any]:
         raise
 
 
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes into a folder, and keep the others out."""
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
+def _writing_in(folder: Path) -> FileLock:
+    """What is held while a folder is written.
 
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    It stands elsewhere, so that the folder holds nothing but the archive.
+    """
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir(), f"sklopa-{getpass.getuser()}-{name}.lock"))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -186,12 +183,3 @@ def hash_files(folder: Path) -> dict[str, str]:
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = sha256_of(path)
     return files
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sklopa._storage.files import MANIFEST
+from sklopa._storage.record import Record
 from sklopa._storage.save import save
 from sklopa.errors import ArchiveNotFound, NotWritten
 
@@ -48,7 +49,7 @@ def fetch(repo_id: str, revision: str | None) -> Path:
 
 
 def push(
-    estimator: Any, repo_id: str, *, private: bool | None, token: str | None, scores: dict | None
+    record: Record, repo_id: str, *, private: bool | None, token: str | None, scores: dict | None
 ) -> str:
     """Write an estimator and its card into a repository; returns its address.
 
@@ -62,8 +63,8 @@ def push(
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "archive")
-        save(estimator, folder, include_backbone=False)
-        card = model_card(estimator, scores, _licence_of(api, estimator._design.backbone.model))
+        save(record, folder, include_backbone=False)
+        card = model_card(record, scores, _licence_of(api, record.network.design.backbone.model))
         (folder / "README.md").write_text(card, encoding="utf-8")
         try:
             address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -71,7 +72,7 @@ def push(
                 repo_id=repo_id,
                 folder_path=folder,
                 delete_patterns="weights-*.safetensors",  # those of an archive before
-                commit_message=f"{type(estimator).__name__}, written by sklopa",
+                commit_message=f"{record.kind}, written by sklopa",
             )
         except Exception as error:  # a client's errors are of many kinds
             raise NotWritten(
@@ -92,10 +93,9 @@ def _licence_of(api: Any, model: str) -> str | None:
         return None
 
 
-def model_card(estimator: Any, scores: dict | None, licence: str | None) -> str:
+def model_card(record: Record, scores: dict | None, licence: str | None) -> str:
     """README of a repository: what was fitted, on what, how well."""
-    kind, design = type(estimator).__name__, estimator._design
-    model = design.backbone.model
+    kind, model = record.kind, record.network.design.backbone.model
     on_hub = _REPOSITORY.fullmatch(model) and not Path(model).exists()
     head = {"library_name": "sklopa", "tags": ["sklopa", "lopa", "soft-prompt"]}
     head |= {"pipeline_tag": _TASKS[kind]} if kind in _TASKS else {}
@@ -109,34 +109,39 @@ def model_card(estimator: Any, scores: dict | None, licence: str | None) -> str:
         f"# {kind}",
         f"A soft prompt for {named}, which stays as it is. Licence of that model: "
         f"{licence or 'not known'}.",
-        _table("Task", _facts(estimator)),
-        _table("Scores", _scores(estimator) | (scores or {})),
-        _table("Parameters", {k: repr(v) for k, v in sorted(_parameters(estimator).items())}),
+        _table("Task", _facts(record.attributes)),
+        _table("Scores", _scores(record.attributes) | (scores or {})),
+        _table(
+            "Parameters", {k: repr(v) for k, v in sorted(_parameters(record.parameters).items())}
+        ),
         "```python\nimport sklopa\n\nmodel = sklopa.load(THIS_REPOSITORY)\n```\n",
     ]
     return "\n".join(parts)
 
 
-def _facts(estimator: Any) -> dict[str, Any]:
-    facts = {"trained values": f"{estimator.n_trainable_parameters_:,}"}
-    facts |= {"epochs": estimator.n_iter_, "revision of the model": estimator.backbone_revision_}
-    if hasattr(estimator, "classes_"):
-        labels = [str(label) for label in estimator.classes_[:20]]
-        more = ", ..." if len(estimator.classes_) > len(labels) else ""
+def _facts(fitted: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        "trainable parameters": f"{fitted['n_trainable_parameters_']:,}",
+        "epochs": fitted["n_iter_"],
+        "revision of the model": fitted["backbone_revision_"],
+    }
+    if "classes_" in fitted:
+        labels = [str(label) for label in fitted["classes_"][:20]]
+        more = ", ..." if len(fitted["classes_"]) > len(labels) else ""
         facts["labels"] = ", ".join(labels) + more
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def _scores(estimator: Any) -> dict[str, Any]:
-    scores = {"training loss": estimator.loss_curve_[-1]} if estimator.loss_curve_ else {}
-    if estimator.best_validation_score_ is not None:
-        scores["best validation score"] = estimator.best_validation_score_
+def _scores(fitted: dict[str, Any]) -> dict[str, Any]:
+    scores = {"training loss": fitted["loss_curve_"][-1]} if fitted["loss_curve_"] else {}
+    if fitted["best_validation_score_"] is not None:
+        scores["best validation score"] = fitted["best_validation_score_"]
     return scores
 
 
-def _parameters(estimator: Any) -> dict[str, Any]:
+def _parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     hidden = {"model", "encoder", "memory", "checkpoint_dir", "checkpoint_every", "verbose"}
-    return {k: v for k, v in estimator.get_params(deep=False).items() if k not in hidden}
+    return {name: value for name, value in parameters.items() if name not in hidden}
 
 
 def _table(title: str, rows: dict[str, Any]) -> str:

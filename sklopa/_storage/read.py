@@ -58,8 +58,8 @@ def _check(read_entry: Callable[[str, int | None], bytes], folder: Path | None) 
     if found != weights.get("sha256"):
         raise refused(f"{weights['file']} has SHA-256 {found}, not {weights.get('sha256')}")
     models = manifest.get("models") or {}
-    if not isinstance(models, dict) or (models and folder is None):
-        raise refused("models come in folders only")
+    if not isinstance(models, dict):
+        raise refused("models is no table")
     for model in models.values():
         _check_model(folder, model)
     return manifest, tensors
@@ -81,8 +81,10 @@ def _no_double_keys(pairs: list[tuple[str, Any]]) -> dict:
     return dict(pairs)
 
 
-def _check_model(folder: Path, model: Any) -> None:
+def _check_model(folder: Path | None, model: Any) -> None:
     name = str(model.get("folder")) if isinstance(model, dict) else ""
+    if folder is None:
+        raise refused("models come in folders only")
     if not OURS.fullmatch(name):
         raise refused(f"{name!r} is no folder of a model")
     found = hash_files(folder / name)

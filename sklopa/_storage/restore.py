@@ -12,13 +12,17 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from sklopa._backbone.language import FrozenModel
+from sklopa._backbone.frozen import Frozen
+from sklopa._backbone.language import as_language_model
 from sklopa._inputs.rules import check_parameters
 from sklopa._loading.description import Backbone
-from sklopa._network.build import Design
+from sklopa._network.build import check_room
+from sklopa._network.design import Design
+from sklopa._network.fitted import FittedNetwork
 from sklopa._storage.files import refused
 from sklopa._storage.read import read_archive
-from sklopa._storage.save import FOLDERS, FORMAT, LEFT_OUT, live_models, models_of, versions
+from sklopa._storage.record import Record, Schema
+from sklopa._storage.save import FOLDERS, FORMAT, live_models, models_of, versions
 from sklopa._storage.values import unpack
 from sklopa._version import __version__
 from sklopa.errors import ArchiveWarning, InvalidArchive
@@ -26,11 +30,6 @@ from sklopa.errors import ArchiveWarning, InvalidArchive
 _KEYS = {
     "format", "estimator", "versions", "parameters", "attributes", "design", "models_used",
     "weights", "models", "sha256",
-}  # fmt: skip
-_ATTRIBUTES = {
-    "classes_": np.ndarray, "n_features_in_": int, "feature_names_in_": np.ndarray, "n_iter_": int,
-    "loss_curve_": list, "history_": list, "n_trainable_parameters_": int, "n_truncated_": int,
-    "dtype_": str, "device_": str, "_sklopa_version": str, "_is_multilabel": bool,
 }  # fmt: skip
 _REMOTE_CODE = (
     "The archive asks to run code that comes with {model!r} (trust_remote_code), which a file "
@@ -40,13 +39,13 @@ _REMOTE_CODE = (
 
 
 def restore(
-    path: Path, classes: dict[str, type], backbone: Backbone | None, encoder: Backbone | None
-) -> Any:
-    """The estimator of an archive, ready to predict.
+    path: Path, schemas: dict[str, Schema], backbone: Backbone | None, encoder: Backbone | None
+) -> Record:
+    """The record of an archive, with a network that is ready to predict.
 
     Parameters
     ----------
-    classes : dict of the estimators that there are, by name
+    schemas : dict of what the estimators that there are may hold, by name
     backbone, encoder : where the frozen models are now, if not where they were
 
     Raises
@@ -57,25 +56,31 @@ def restore(
         If the frozen model that it needs is not there.
     """
     manifest, tensors = read_archive(path)
-    _check_manifest(manifest, classes)
-    _warn_ofversions(manifest["versions"])
+    _check_manifest(manifest, list(schemas))
+    _warn_of_versions(manifest["versions"])
+    schema = schemas[manifest["estimator"]]
     try:
-        estimator = _rebuild(manifest, classes[manifest["estimator"]])
+        parameters = {name: unpack(value, {}) for name, value in manifest["parameters"].items()}
+        attributes = {name: unpack(value, {}) for name, value in manifest["attributes"].items()}
+        _check_values(schema, parameters, attributes)
+        design = unpack(manifest["design"], {})
+        if not isinstance(design, Design):
+            raise refused("its design is none")
         weights = _read_weights(tensors)
     except Exception as error:  # a hostile manifest may break anything
         raise _as_refused(error) from error
     given = {"backbone": backbone, "encoder": encoder}
-    estimator._design = _place(estimator, path, manifest.get("models") or {}, given)
-    live = live_models(estimator._design)
+    design, places = _place(design, parameters, path, manifest.get("models") or {}, given)
+    network = FittedNetwork(design, weights)
+    live = live_models(design)
     try:
-        estimator._check_parameters()
-        _check_design(estimator._design, estimator, live, weights)
-        estimator._weights = weights
+        schema.check(parameters | places)
+        _check_design(network, schema, attributes, live)
         _check_content(manifest["models_used"], live)
-        estimator._live_network()
+        network.live()
     except Exception as error:
         raise _as_refused(error) from error
-    return estimator
+    return Record(schema.kind, parameters | places, attributes, network)
 
 
 def _as_refused(error: Exception) -> Exception:
@@ -83,7 +88,7 @@ def _as_refused(error: Exception) -> Exception:
     return error if isinstance(error, InvalidArchive) else refused(text.rstrip("."))
 
 
-def _check_manifest(manifest: dict, classes: dict[str, type]) -> None:
+def _check_manifest(manifest: dict, kinds: list[str]) -> None:
     if manifest.get("format") != FORMAT:
         raise InvalidArchive(
             f"The archive has format {manifest.get('format')!r}; this sklopa {__version__} reads "
@@ -96,13 +101,13 @@ def _check_manifest(manifest: dict, classes: dict[str, type]) -> None:
     wrong = [name for name in tables if not isinstance(manifest[name], dict)]
     if wrong:
         raise refused(f"{wrong[0]} is no table")
-    if manifest["estimator"] not in list(classes):
+    if manifest["estimator"] not in kinds:
         raise refused(
-            f"it holds a {manifest['estimator']!r}; the estimators are {', '.join(classes)}"
+            f"it holds a {manifest['estimator']!r}; the estimators are {', '.join(kinds)}"
         )
 
 
-def _warn_ofversions(saved: dict[str, str]) -> None:
+def _warn_of_versions(saved: dict[str, str]) -> None:
     here = versions()
     differ = [f"{k} {saved.get(k)} (here {here[k]})" for k in here if saved.get(k) != here[k]]
     if differ:
@@ -113,29 +118,19 @@ def _warn_ofversions(saved: dict[str, str]) -> None:
         )
 
 
-def _rebuild(manifest: dict, kind: type) -> Any:
-    """An estimator with parameters, attributes and design as they were, without weights."""
-    parameters = {name: unpack(value, {}) for name, value in manifest["parameters"].items()}
+def _check_values(schema: Schema, parameters: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Raise unless a record holds what its class knows, and nothing else."""
     if FOLDERS & set(parameters):
         raise refused("it names folders to write to")
-    lacking = [name for name in kind._needed if name not in manifest["attributes"]]
+    lacking = sorted(set(schema.attributes) - schema.optional - set(attributes))
     if lacking:
-        raise refused(f"it lacks what a fitted {kind.__name__} has: {', '.join(lacking)}")
-    estimator = kind(**parameters)
-    for name, packed in manifest["attributes"].items():
-        value = unpack(packed, {})
-        of_class = getattr(kind, name, None)
-        is_plain = name.strip("_").isidentifier() and not name.startswith("__")
-        if not is_plain or name in LEFT_OUT or name in parameters or callable(of_class):
+        raise refused(f"it lacks what a fitted {schema.kind} has: {', '.join(lacking)}")
+    for name, value in attributes.items():
+        if name not in schema.attributes:
             raise refused(f"{name!r} is no fitted attribute")
-        expected = _ATTRIBUTES.get(name, object)
-        if not isinstance(value, expected) or (expected is int and type(value) is not int):
-            raise refused(f"{name} must be of type {expected.__name__}; it is {value!r}")
-        setattr(estimator, name, value)
-    estimator._design = unpack(manifest["design"], {})
-    if not isinstance(estimator._design, Design):
-        raise refused("its design is none")
-    return estimator
+        if not schema.attributes[name].accepts(value):
+            allowed = schema.attributes[name].allowed
+            raise refused(f"{name} must be {allowed}; it is {value!r}")
 
 
 def _read_weights(data: bytes) -> dict[str, np.ndarray]:
@@ -146,21 +141,29 @@ def _read_weights(data: bytes) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in weights.items()}
 
 
-def _place(estimator: Any, path: Path, models: dict, given: dict) -> Design:
-    """The design with its frozen models where they are now; parameters follow."""
-    design = estimator._design
-    now = {}
-    for name, description in models_of(design).items():
-        now[name] = given[name] or _where_it_is(name, description, path, models)
+def _place(
+    design: Design, parameters: dict[str, Any], path: Path, models: dict, given: dict
+) -> tuple[Design, dict[str, Any]]:
+    """The design with its frozen models where they are now, and the parameters that name them."""
+    now = {
+        name: given[name] or _where_it_is(name, description, path, models)
+        for name, description in models_of(design).items()
+    }
+    places: dict[str, Any] = {}
     if now["backbone"] is not design.backbone:
-        estimator.model = now["backbone"]
-        estimator.encoder = None if design.encoder == design.backbone else estimator.encoder
+        places["model"] = now["backbone"]
+        if design.encoder == design.backbone:
+            places["encoder"] = None
     if now.get("encoder", design.encoder) is not design.encoder:
-        estimator.encoder = now["encoder"]
-    for name, model in (("backbone", estimator.model), ("encoder", estimator.encoder)):
-        if model is not given[name] and getattr(model, "trust_remote_code", False):
+        places["encoder"] = now["encoder"]
+    for name, parameter in (("backbone", "model"), ("encoder", "encoder")):
+        model = (parameters | places).get(parameter)
+        if not isinstance(model, Backbone) or model is given[name]:
+            continue
+        if model.trust_remote_code:
             raise InvalidArchive(_REMOTE_CODE.format(name=name, model=model.model))
-    return replace(design, backbone=now["backbone"], encoder=now.get("encoder", now["backbone"]))
+    placed = replace(design, backbone=now["backbone"], encoder=now.get("encoder", now["backbone"]))
+    return placed, places
 
 
 def _where_it_is(name: str, description: Backbone, path: Path, models: dict) -> Backbone:
@@ -181,7 +184,7 @@ def _where_it_is(name: str, description: Backbone, path: Path, models: dict) -> 
     return description
 
 
-def _check_content(saved: dict[str, dict], live: dict[str, FrozenModel]) -> None:
+def _check_content(saved: dict[str, dict], live: dict[str, Frozen[Any]]) -> None:
     """Say what differs between the frozen models of then and now."""
     for name, frozen in live.items():
         now = {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
@@ -208,32 +211,52 @@ def _check_content(saved: dict[str, dict], live: dict[str, FrozenModel]) -> None
 
 
 def _check_design(
-    design: Design, estimator: Any, live: dict[str, FrozenModel], weights: dict[str, np.ndarray]
+    network: FittedNetwork, schema: Schema, fitted: dict[str, Any], live: dict[str, Frozen[Any]]
 ) -> None:
     """Refuse what would take more memory than the weights, or break in `predict`."""
+    design = network.design
     # A template is a text as a parameter, and an object in the design.
-    shared = vars(design).keys() & estimator._rules.keys() - {"template"}
-    rules = {name: estimator._rules[name] for name in shared}
+    shared = vars(design).keys() & schema.parameters.keys() - {"template"}
+    rules = {name: schema.parameters[name] for name in shared}
     check_parameters("its design", vars(design), rules)
-    frozen, n_stored = live["backbone"], sum(value.size for value in weights.values())
+    n_stored = sum(value.size for value in network.weights.values())
     n_rank = design.rank * design.prompt_length
     least = [design.n_outputs, design.prompt_length if design.gate != "instance" else 0]
     if design.reads_instances:
-        least += [design.bottleneck * max(n_rank, design.rank * frozen.prompt_width)]
+        width = live["backbone"].prompt_width
+        least += [design.bottleneck * max(n_rank, design.rank * width)]
     if design.n_outputs < 0 or max(least) > n_stored:
         raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
     if type(design.reserved) is not int or design.reserved < 0:
         raise refused(f"its design keeps {design.reserved!r} positions free")
-    if type(design.n_views) is not int or not 1 <= design.n_views <= estimator._n_views:
+    if type(design.n_views) is not int or not 1 <= design.n_views <= schema.n_views:
         raise refused(f"its design reads {design.n_views!r} views of a row")
-    estimator._check_room(design)
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None and classes.shape != (design.n_outputs,):
-        raise refused(f"it has {classes.size} classes and {design.n_outputs} outputs")
-    if not all(0 <= i < frozen.embedding.num_embeddings for i in design.word_ids or ()):
-        raise refused("a word of its verbaliser is not in the vocabulary")
-    if design.word_ids is not None and len(design.word_ids) != design.n_outputs:
-        raise refused(f"it has {len(design.word_ids)} words and {design.n_outputs} outputs")
+    check_room(design, schema.kind, schema.reads)
+    _check_outputs(design, fitted)
+    _check_words(design, live["backbone"])
+
+
+def _check_outputs(design: Design, fitted: dict[str, Any]) -> None:
+    """Raise unless what stands for the outputs of the network is there for each of them."""
+    found = {
+        "classes": len(fitted.get("classes_", range(design.n_outputs))),
+        "columns": fitted.get("n_outputs_", design.n_outputs),
+        "means": len(fitted.get("_target_mean", range(design.n_outputs))),
+        "scales": len(fitted.get("_target_scale", range(design.n_outputs))),
+    }
+    for name, n in found.items():
+        if n != design.n_outputs:
+            raise refused(f"it has {n} {name} and {design.n_outputs} outputs")
+
+
+def _check_words(design: Design, frozen: Frozen[Any]) -> None:
+    words = design.word_ids
+    if words is not None:
+        n_tokens = as_language_model(frozen).embedding.num_embeddings
+        if not all(0 <= i < n_tokens for i in words):
+            raise refused("a word of its verbaliser is not in the vocabulary")
+        if len(words) != design.n_outputs:
+            raise refused(f"it has {len(words)} words and {design.n_outputs} outputs")
     if design.template is not None:
         _check_template(design.template.pattern)
 

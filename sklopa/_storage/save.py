@@ -11,11 +11,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sklopa._backbone.language import FrozenModel
+from sklopa._backbone.frozen import Frozen
 from sklopa._loading.description import Backbone
-from sklopa._loading.live import load, write_model
-from sklopa._network.build import Design
+from sklopa._loading.live import live_model, write_model
+from sklopa._network.design import Design
 from sklopa._storage import files
+from sklopa._storage.record import Record
 from sklopa._storage.values import pack
 from sklopa._version import __version__
 from sklopa.errors import InvalidInput, InvalidParameter
@@ -24,11 +25,9 @@ FORMAT = 1
 _LIBRARIES = ("scikit-learn", "torch", "transformers")
 # Parameters that name folders of one machine; a stranger's would be written to.
 FOLDERS = {"memory", "checkpoint_dir"}
-# Of an estimator's attributes: what is written elsewhere, or is made again.
-LEFT_OUT = {"_weights", "_design", "_truncation", "_network", "_trainer"}
 
 
-def save(estimator: Any, path: Path, include_backbone: bool) -> None:
+def save(record: Record, path: Path, include_backbone: bool) -> None:
     """Write a fitted estimator to a folder, or to a zip file where the name ends so.
 
     Raises
@@ -43,33 +42,28 @@ def save(estimator: Any, path: Path, include_backbone: bool) -> None:
             "save: include_backbone=True writes a folder, from which the model loads; give a path "
             f"without .zip, or include_backbone=False. Got {str(path)!r}"
         )
-    weights = {name: torch.tensor(value) for name, value in estimator._weights.items()}
-    models = {}
+    weights = {name: torch.tensor(value) for name, value in record.network.weights.items()}
+    models: files.Models = {}
     if include_backbone:
-        used = models_of(estimator._design)
+        used = models_of(record.network.design)
         models = {name: partial(write_model, model) for name, model in used.items()}
-    files.write(path, _describe(estimator), safetensors.torch.save(weights), models)
+    files.write(path, _describe(record), safetensors.torch.save(weights), models)
 
 
-def _describe(estimator: Any) -> dict[str, Any]:
+def _describe(record: Record) -> dict[str, Any]:
     """All of the manifest that does not depend on how it is stored."""
-    design, parameters = estimator._design, estimator.get_params(deep=False)
-    carried = {name: value for name, value in parameters.items() if name not in FOLDERS}
-    attributes = {
-        name: value
-        for name, value in vars(estimator).items()
-        if name not in LEFT_OUT and name not in parameters
-    }
+    design = record.network.design
+    carried = {name: value for name, value in record.parameters.items() if name not in FOLDERS}
     return {
         "format": FORMAT,
-        "estimator": type(estimator).__name__,
+        "estimator": record.kind,
         "versions": versions(),
         "models_used": {
             name: {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
             for name, frozen in live_models(design).items()
         },
         "parameters": _pack_each(carried, "parameter"),
-        "attributes": _pack_each(attributes, "attribute"),
+        "attributes": _pack_each(record.attributes, "attribute"),
         "design": pack(design, {}),
     }
 
@@ -101,6 +95,6 @@ def models_of(design: Design) -> dict[str, Backbone]:
     return models
 
 
-def live_models(design: Design) -> dict[str, FrozenModel]:
+def live_models(design: Design) -> dict[str, Frozen[Any]]:
     """The frozen models that a design reads, loaded."""
-    return {name: load(used) for name, used in models_of(design).items()}
+    return {name: live_model(used) for name, used in models_of(design).items()}

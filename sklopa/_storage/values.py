@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from sklopa._loading.description import Backbone
-from sklopa._network.build import Design
-from sklopa._tokens.texts import Template
+from sklopa._network.design import Design
+from sklopa._tokens.template import Template
 
 Tensors = dict[str, torch.Tensor]
 
@@ -143,7 +143,8 @@ def _read_array(packed: dict, tensors: Tensors) -> np.ndarray:
 
 
 def _read_record(kind: type, packed: dict, tensors: Tensors) -> Any:
-    hints = typing.get_type_hints(kind)
+    # Public classes call themselves members of another module than the one that they stand in.
+    hints = typing.get_type_hints(kind, kind.__dict__["__init__"].__globals__)
     known = {f.name for f in fields(kind) if f.init}
     values = {name: unpack(value, tensors) for name, value in packed.items()}
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""What travels between the stages, as frozen dataclasses.
+"""Tokens of one input, and of a batch, as frozen dataclasses.
 
 Letters used for shapes everywhere in sklopa: B batch, T tokens, P prompt length (rows in
 front of the text), R rank, D backbone width, E encoder width, H bottleneck width,
@@ -93,11 +93,11 @@ class TokenBatch:
     def collate(cls, rows: list[Tokens], pad_id: int = 0) -> TokenBatch:
         """Pad `rows` on the right and stack them."""
         ids, mask = _stack([row.ids for row in rows], pad_id)
-        types = None if rows[0].types is None else _stack([row.types for row in rows])[0]
+        kinds = [row.types for row in rows if row.types is not None]
+        types = _stack(kinds)[0] if kinds else None
         slot = [row.slot if row.slot >= 0 else max(0, len(row) - 1) for row in rows]
-        target = target_mask = None
-        if rows[0].target is not None:
-            target, target_mask = _stack([row.target for row in rows])
+        targets = [row.target for row in rows if row.target is not None]
+        target, target_mask = _stack(targets) if targets else (None, None)
         return cls(ids, mask, types, torch.tensor(slot), target, target_mask)
 
     def __len__(self) -> int:
@@ -118,55 +118,3 @@ def _stack(rows: list[np.ndarray], fill: int = 0) -> tuple[Tensor, Tensor]:
         values[i, : len(row)] = row
         mask[i, : len(row)] = 1
     return torch.from_numpy(values), torch.from_numpy(mask)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """All that the network needs for B rows. Parts that a network does not read are None.
-
-    Attributes
-    ----------
-    tokens : TokenBatch, or PixelBatch, of what the frozen backbone reads
-    embedding : Tensor of shape (B, n_views E), the instance embeddings (or, for a linear probe,
-        the frozen features themselves) and, before them, other views of the rows
-    encoder_tokens : batch of what a *trained* instance encoder reads
-    target : Tensor of shape (B,) or (B, C)
-    weight : Tensor of shape (B,), sample weights with mean one over the training set
-    offset : Tensor of shape (B, C), added to the outputs in training
-    """
-
-    tokens: AnyBatch | None = None
-    embedding: Tensor | None = None
-    encoder_tokens: AnyBatch | None = None
-    target: Tensor | None = None
-    weight: Tensor | None = None
-    offset: Tensor | None = None
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if v is not None}
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class PromptedBatch:
-    """What the frozen backbone runs on: prompt rows, then the embedded text, then padding.
-
-    Attributes
-    ----------
-    embeds : Tensor of shape (B, P + T, D)
-    mask : Tensor of shape (B, P + T), int64
-    positions : Tensor of shape (B, P + T), int64, counted from 0 at the first prompt row
-    types : Tensor of shape (B, P + T), int64, or None
-    prompt_length : int, P
-    start : Tensor of shape (B,), int64; where the prompt begins, behind any padding in front
-    deep : Tensor of shape (B, L - 1, P, D), prompt rows of the later layers, or None
-    """
-
-    embeds: Tensor
-    mask: Tensor
-    positions: Tensor
-    types: Tensor | None
-    prompt_length: int
-    start: Tensor
-    deep: Tensor | None = None

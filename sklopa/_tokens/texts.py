@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sklopa._cache import process
-from sklopa._cache.process import Row
+from sklopa._inputs.texts import Row
 from sklopa._tokens.batch import Tokens
-from sklopa.errors import InvalidParameter, TruncationWarning
-
-
-@dataclass(frozen=True)
-class Template:
-    """Text around an input, with a slot where a verbaliser reads.
-
-    Attributes
-    ----------
-    pattern : str with ``{text}``, ``{text_pair}`` and, for a masked language model, ``{mask}``
-    mask_token : str or None
-        None for a causal language model, which is read after the last token.
-    mask_id : int or None
-    special_tokens : bool
-        Whether the tokenizer adds its own; a chat template writes them out itself.
-    """
-
-    pattern: str
-    mask_token: str | None = None
-    mask_id: int | None = None
-    special_tokens: bool = True
-
-    def render(self, row: Row) -> str:
-        """The pattern with `row` filled in."""
-        text, pair = (row, "") if isinstance(row, str) else row
-        return self.pattern.format(text=text, text_pair=pair, mask=self.mask_token or "")
+from sklopa._tokens.template import Template
+from sklopa.errors import InvalidParameter
 
 
 class TextReader:
@@ -86,11 +60,13 @@ class TextReader:
         rendered = rows if self.template is None else [self.template.render(r) for r in rows]
         encoded = self._call(rendered)
         for i, row in enumerate(rows):
-            cut = self.max_tokens is not None and len(encoded["input_ids"][i]) > self.max_tokens
-            one = {key: values[i] for key, values in encoded.items()}
-            yield self._as_tokens(self._call_truncated(row) if cut else one), cut
+            one, limit = {key: values[i] for key, values in encoded.items()}, self.max_tokens
+            if limit is not None and len(one["input_ids"]) > limit:
+                yield self._as_tokens(self._call_truncated(row, limit)), True
+            else:
+                yield self._as_tokens(one), False
 
-    def _call(self, rows: list[Row], **options: Any) -> dict[str, list]:
+    def _call(self, rows: Sequence[Row], **options: Any) -> dict[str, list]:
         firsts, seconds = rows, None
         if rows and isinstance(rows[0], tuple):
             firsts, seconds = map(list, zip(*rows, strict=True))
@@ -99,32 +75,33 @@ class TextReader:
             options["add_special_tokens"] = self.template.special_tokens
         return dict(self.tokenizer(firsts, seconds, verbose=False, **options))
 
-    def _call_truncated(self, row: Row) -> dict[str, list]:
+    def _call_truncated(self, row: Row, limit: int) -> dict[str, list]:
         if self.template is None:
-            encoded = self._call([row], truncation=True, max_length=self.max_tokens)
+            encoded = self._call([row], truncation=True, max_length=limit)
         else:
-            encoded = self._call([self._render_shortened(row)])
+            encoded = self._call([self._render_shortened(row, self.template, limit)])
         return {key: values[0] for key, values in encoded.items()}
 
-    def _render_shortened(self, row: Row) -> str:
+    def _render_shortened(self, row: Row, template: Template, limit: int) -> str:
         """The template with a text cut so far that the slot and the words around it remain."""
-        parts = (row,) if isinstance(row, str) else row
-        empty = "" if isinstance(row, str) else ("", "")
-        around = len(self._call([self.template.render(empty)])["input_ids"][0])
-        room = max(0, self.max_tokens - around) // len(parts)
+        parts = [row] if isinstance(row, str) else list(row)
+        around = self._length_of(template, ["" for _ in parts])
+        room = max(0, limit - around) // len(parts)
         while True:
-            cut = tuple(self._first_tokens(part, room) for part in parts)
-            rendered = self.template.render(cut[0] if isinstance(row, str) else cut)
-            length = len(self._call([rendered])["input_ids"][0])
-            if length <= self.max_tokens:
-                return rendered
+            cut = [self._first_tokens(part, room) for part in parts]
+            length = self._length_of(template, cut)
+            if length <= limit:
+                return template.render(_as_row(cut))
             if room == 0:
                 raise InvalidParameter(
-                    f"the template {self.template.pattern!r} alone takes {length} tokens and the "
-                    f"limit is {self.max_tokens}; shorten it or raise max_length"
+                    f"the template {template.pattern!r} alone takes {length} tokens and the limit "
+                    f"is {limit}; shorten it or raise max_length"
                 )
             # Word boundaries moved at the seams; give back what was too much.
-            room = max(0, room - (length - self.max_tokens))
+            room = max(0, room - (length - limit))
+
+    def _length_of(self, template: Template, parts: list[str]) -> int:
+        return len(self._call([template.render(_as_row(parts))])["input_ids"][0])
 
     def _first_tokens(self, text: str, n: int) -> str:
         encoded = self.tokenizer(
@@ -155,21 +132,9 @@ class TextReader:
         return 0
 
 
-def warn_truncated(
-    n_truncated: int,
-    n_rows: int,
-    limit: int | None,
-    what: str = "texts",
-    remedy: str = "Raise max_length if the backbone allows it",
-) -> None:
-    """One warning a call when texts lost their end."""
-    if n_truncated:
-        warnings.warn(
-            f"{n_truncated} of {n_rows} {what} are longer than the limit of {limit} tokens and "
-            f"lost their end. {remedy}, or shorten the texts.",
-            TruncationWarning,
-            stacklevel=3,
-        )
+def _as_row(parts: list[str]) -> Row:
+    """One text, or a pair."""
+    return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
 def _size(value: tuple[Tokens, bool]) -> int:

@@ -13,45 +13,12 @@ from torch import Tensor, nn
 
 from sklopa._batches.order import training_batches
 from sklopa._batches.out_of_memory import halve_until_it_fits
-from sklopa._batches.rows import Rows
-from sklopa._loading.placement import seeded_generator
-from sklopa._tokens.batch import Batch
+from sklopa._batches.rows import Batch, Rows
 from sklopa._training.gpu_turns import turn_on
+from sklopa._training.plan import Plan, optimizer_groups
 
 State = dict[str, Tensor]
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train.
-
-    Attributes
-    ----------
-    max_iter : int, epochs
-    batch_size : int, rows a step
-    learning_rate : float
-        Of the instance networks; `rate_of` scales it for the other parts.
-    weight_decay : float
-    n_iter_no_change, tol
-        Stop after this many epochs in a row without an improvement of at least `tol`.
-    warmup : float
-        Share of all steps over which the rate rises from zero (ten steps at least, in fits that
-        have twenty); it then falls to zero.
-    """
-
-    max_iter: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float = 0.0
-    n_iter_no_change: int = 5
-    tol: float = 1e-4
-    warmup: float = 0.1
-
-
-# Learning rates of the parts, as multiples of `learning_rate`. The task prompt is a handful of
-# vectors that must travel far; its rate is counted in the size of its own values at the start. The
-# networks have most of the values and fit single rows first, so beside a task prompt they are slow.
-RATE_OF = {"task": 300.0, "head": 1.0, "encoder": 0.02, "networks": 0.3, "only networks": 1.0}
 _CLIP_NORM = 1.0
 # Steps until the full rate, at the least: AdamW's first steps know no more of a gradient than its
 # sign, and move all values as far as they may.
@@ -85,19 +52,21 @@ class Trainer:
 
     Parameters
     ----------
-    network : nn.Module called with a `Batch`, with `device`
+    network : nn.Module called with a `Batch`, with `device` and `parameter_groups`
     loss : callable (outputs, target) -> (B,)
     plan : Plan
     seed : int, of the order of the batches
     """
 
-    def __init__(self, network: nn.Module, loss: Callable, plan: Plan, seed: int) -> None:
+    def __init__(
+        self, network: Any, loss: Callable[[Tensor, Any], Tensor], plan: Plan, seed: int
+    ) -> None:
         self.network, self.loss, self.plan = network, loss, plan
-        self.generator = seeded_generator(seed)
-        groups = parameter_groups(network, plan.learning_rate)
-        self.optimizer = (
-            torch.optim.AdamW(groups, weight_decay=plan.weight_decay) if groups else None
-        )
+        self.generator = torch.Generator().manual_seed(seed)
+        groups = optimizer_groups(network, plan.learning_rate)
+        self.has_work = bool(groups)  # a verbaliser without a prompt has nothing to train
+        groups = groups or [{"params": [torch.empty(0)]}]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._rows_at_once = plan.batch_size
 
     def fit(
@@ -124,7 +93,7 @@ class Trainer:
             Has the state to go on from, and is given those on the way.
         """
         history, course = History(), Course()
-        if self.optimizer is None:  # a verbaliser without a prompt
+        if not self.has_work:
             return history
         watch = _Plateau(self.plan.n_iter_no_change, self.plan.tol)
         n_batches = -(-len(rows) // self.plan.batch_size)
@@ -165,7 +134,7 @@ class Trainer:
         self,
         rows: Rows,
         *,
-        schedule=None,
+        schedule: Any = None,
         course: Course | None = None,
         on_batch: Callable = lambda n_rows, loss: None,
     ) -> float:
@@ -280,29 +249,6 @@ class _Plateau:
         self.count = 0 if score > self.best + self.tol else self.count + 1
         self.best = max(self.best, score)
         return self.count >= self.patience
-
-
-def parameter_groups(network: nn.Module, learning_rate: float) -> list[dict]:
-    """Parameters by the part they belong to, each with its rate."""
-    named = dict(network.named_parameters())
-    has_task = any(_is_task(path) for path in named)
-    groups: dict[tuple[str, float], list] = {}
-    for path, parameter in named.items():
-        owner, scale = path.split(".")[0], 1.0
-        if _is_task(path):
-            prompt = network.get_submodule(path.rpartition(".")[0])
-            owner, scale = "task", float(prompt.unit)
-        elif owner == "prompt":
-            owner = "networks" if has_task else "only networks"
-        groups.setdefault((owner, scale), []).append(parameter)
-    return [
-        {"params": members, "lr": learning_rate * RATE_OF[owner] * scale, "name": owner}
-        for (owner, scale), members in groups.items()
-    ]
-
-
-def _is_task(path: str) -> bool:
-    return path.startswith("prompt.") and path.endswith(".task")
 
 
 def snapshot(network: nn.Module) -> State:

@@ -55,7 +55,8 @@ class FitProgress:
         self._bar = None
         if estimator.verbose:
             self._bar = tqdm(total=max_iter * n_rows, unit="row", desc=type(estimator).__name__)
-        self._root = self._task = None
+        self._root: Any = None
+        self._task: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._root = estimator._init_callback_context(max_subtasks=max_iter)
             X, y = self._data

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklopa._inputs.rules import integer, real
+from sklopa._inputs.rules import Rule, integer, real
+from sklopa._inputs.seeds import draw_seeds
+from sklopa._public import public
 from sklopa.errors import InvalidInput, InvalidParameter
 from sklopa.serving.http import Server, Session, run
 
@@ -17,6 +20,7 @@ _PROBE = "The quick brown fox jumps over the lazy dog, and then it says:"
 _PROBE_TOKENS, _PROBE_LOGPROBS, _PROBE_TOLERANCE = 8, 5, 0.01
 
 
+@public("sklopa.serving")
 class Agreement(NamedTuple):
     """What `PromptClient.verify` found.
 
@@ -37,6 +41,7 @@ class Agreement(NamedTuple):
         return self.agrees
 
 
+@public("sklopa.serving")
 class PromptClient:
     """Predict with a frozen model that runs on a vLLM server, and a prompt that is made here.
 
@@ -89,11 +94,12 @@ class PromptClient:
     ) -> None:
         from sklopa.serving.prompt_writer import PromptWriter
 
-        for name, value, rule in (
+        rules: tuple[tuple[str, Any, Rule], ...] = (
             ("max_concurrency", max_concurrency, integer(1)),
             ("patience", patience, real(0)),
             ("timeout", timeout, real(0, open_low=True)),
-        ):
+        )
+        for name, value, rule in rules:
             if not rule.accepts(value):
                 raise InvalidParameter(
                     f"PromptClient: parameter {name} must be {rule.allowed}; got {value!r}"
@@ -101,7 +107,7 @@ class PromptClient:
         self.estimator = estimator
         self.max_concurrency = max_concurrency
         self._server = Server(base_url, model, api_key, patience, timeout)
-        self._writer = PromptWriter(estimator)
+        self._writer = PromptWriter(estimator._fitted_task())
 
     def __repr__(self) -> str:
         return f"PromptClient({self.estimator!r}, {self._server.url!r})"
@@ -129,14 +135,14 @@ class PromptClient:
             If a row is too long for the server.
         """
         if not self._generates:
-            return self.estimator._decide(self._log_probabilities(X))
-        return self._continue(X, self.estimator.do_sample, 1)[:, 0]
+            return self._task.decide(self._log_probabilities(X))
+        return self._continue(X, self._task.decoding, 1)[:, 0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, (n, C); of a classifier only."""
         if self._generates:
             raise InvalidParameter("predict_proba needs a LoPAClassifier; use predict or sample.")
-        return self.estimator._probabilities(self._log_probabilities(X))
+        return self._task.probabilities(self._log_probabilities(X))
 
     def sample(self, X: Any, n_samples: int) -> np.ndarray:
         """Draw several texts a row, (n, n_samples); of a generator only."""
@@ -146,7 +152,8 @@ class PromptClient:
             raise InvalidParameter(
                 f"sample: n_samples must be {integer(1).allowed}; got {n_samples!r}"
             )
-        return self._continue(X, True, n_samples)
+        drawing = replace(self._task.decoding, do_sample=True, num_beams=1)
+        return self._continue(X, drawing, n_samples)
 
     async def stream(self, text: Any) -> AsyncIterator[str]:
         """The pieces of one generated text, as soon as the server has them.
@@ -159,12 +166,9 @@ class PromptClient:
         ------
         str
         """
-        from sklopa.serving.requests import Continuation
-
         if not self._generates:
             raise InvalidParameter("stream needs a LoPAGenerator; use predict or predict_proba.")
-        rows = self._writer.read([text])
-        asked = Continuation(self._writer, self.estimator.do_sample)
+        rows, asked = self._writer.read([text]), self._continuation(self._task.decoding, 1)
         async with self._server.connect() as session:
             name, room = await session.model()
             self._check_room(rows, asked, room)
@@ -213,19 +217,28 @@ class PromptClient:
 
     @property
     def _generates(self) -> bool:
-        return self.estimator._design.generates
+        return self._writer.network.design.generates
+
+    @property
+    def _task(self) -> Any:
+        """What was learned, with the parameters that the estimator has now."""
+        return self.estimator._fitted_task().task
 
     def _asked(self) -> Any:
-        from sklopa.serving.requests import Continuation, LabelWords
+        from sklopa.serving.requests import LabelWords
 
         if self._generates:
-            return Continuation(self._writer, self.estimator.do_sample)
+            return self._continuation(self._task.decoding, 1)
         return LabelWords(self._writer)
 
-    def _continue(self, X: Any, do_sample: bool, n_samples: int) -> np.ndarray:
+    def _continuation(self, decoding: Any, n_samples: int) -> Any:
         from sklopa.serving.requests import Continuation
 
-        asked = Continuation(self._writer, do_sample, n_samples)
+        seed = draw_seeds(self.estimator.random_state).start if decoding.do_sample else 0
+        return Continuation(self._writer, decoding, seed, n_samples)
+
+    def _continue(self, X: Any, decoding: Any, n_samples: int) -> np.ndarray:
+        asked = self._continuation(decoding, n_samples)
         texts = run(self._ask_all(self._writer.read(X), asked))
         out = np.empty((len(texts), n_samples), dtype=object)
         out[:] = texts
@@ -273,7 +286,7 @@ class PromptClient:
         from sklopa.serving.requests import GREEDY
 
         ids = self._writer.frozen.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-        asked = GREEDY | {"max_tokens": _PROBE_TOKENS, "logprobs": _PROBE_LOGPROBS}
+        asked: dict[str, Any] = GREEDY | {"max_tokens": _PROBE_TOKENS, "logprobs": _PROBE_LOGPROBS}
         async with self._server.connect() as session:
             asked["model"], _ = await session.model()
             embeds = {"prompt": None, **_embeds(encode(self._writer.embed(ids)))}

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sklopa._loading import registry
-from sklopa._loading.description import Backbone
+from sklopa._loading.description import Backbone, LiveBackbone
 from sklopa._loading.live import Shell, load_shell
 from sklopa.errors import UnsupportedBackbone
 
@@ -34,7 +34,7 @@ def embeddings_only(backbone: Backbone, dtype: str) -> Backbone:
     UnsupportedBackbone
         If the checkpoint does not have the table in a form that can be read by itself.
     """
-    if hasattr(backbone, "objects"):  # live objects are in memory anyway
+    if isinstance(backbone, LiveBackbone):  # live objects are in memory anyway
         return backbone
     return registry.get_or_load((backbone, dtype), lambda: _read(backbone, dtype))
 
@@ -91,7 +91,7 @@ def _is_one_of(key: str, names: list[str]) -> bool:
 def _read_gguf(shell: Shell) -> Tensor:
     from gguf import GGUFReader, dequantize
 
-    for tensor in GGUFReader(shell.find(shell.gguf_file)).tensors:
+    for tensor in GGUFReader(shell.find(shell.gguf_file or "")).tensors:
         if tensor.name == "token_embd.weight":
             return torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
     return torch.empty(0)

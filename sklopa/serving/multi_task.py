@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklopa._inputs.rules import integer
 from sklopa._inputs.targets import check_lengths
 from sklopa._inputs.texts import check_texts
+from sklopa._public import public
 from sklopa.errors import InvalidInput, InvalidParameter
 
 
+@public("sklopa.serving")
 class MultiTaskPredictor:
     """Predict for several fitted estimators over one frozen model, with batches that they share.
 
@@ -50,10 +52,15 @@ class MultiTaskPredictor:
             raise InvalidParameter("MultiTaskPredictor: parameter estimators is empty")
         self.estimators, self.batch_size = dict(estimators), batch_size
         first = next(iter(self.estimators))
+        shared = self.estimators[first]._fitted_task().network.design.backbone
         for name, estimator in self.estimators.items():
-            estimator._check_fitted()
-            self._check_same_backbone(first, name)
-            _check_shareable(name, estimator)
+            fitted = estimator._fitted_task()
+            if fitted.network.design.backbone != shared:
+                raise InvalidParameter(
+                    f"MultiTaskPredictor: tasks must share one frozen model; {first!r} has "
+                    f"{shared!r} and {name!r} has {fitted.network.design.backbone!r}"
+                )
+            _check_shareable(name, fitted)
 
     def predict(self, task_names: str | Sequence[str], X: Any) -> np.ndarray:
         """What the estimator of each row's task predicts for it.
@@ -78,31 +85,27 @@ class MultiTaskPredictor:
         names = [task_names] * len(texts) if isinstance(task_names, str) else task_names
         check_lengths(len(texts), task_names=names)
         out = np.empty(len(texts), dtype=object)
-        for (_, decoding), tasks in self._prepared(list(names), texts.rows).items():
-            parts = [(network, rows) for _, _, network, rows in tasks]
-            results = run_shared(parts, decoding, self.batch_size)
-            for (estimator, where, *_), values in zip(tasks, results, strict=True):
-                found = values if estimator._design.generates else estimator._decide(values)
-                for i, value in zip(where, found, strict=True):
+        for (_, decoding), parts in self._prepared(list(names), texts.rows).items():
+            results = run_shared([part.run for part in parts], decoding, self.batch_size)
+            for part, values in zip(parts, results, strict=True):
+                for i, value in zip(part.places, part.task.decide(values), strict=True):
                     out[i] = value
         return out
 
     # ------------------------------------------------------------------ steps
 
-    def _prepared(self, names: list[str], texts: list) -> dict[Any, list[tuple]]:
-        """Tasks (estimator, places, network, rows) that can share batches, by how they are read."""
-        from sklopa._tokens.texts import warn_truncated
-
-        groups: dict[Any, list[tuple]] = {}
-        for name, where in self._places(names).items():
-            estimator = self.estimators[name]
-            rows, truncation = estimator._prepare(
-                estimator._check_inputs([texts[i] for i in where], reset=False)
-            )
-            warn_truncated(*truncation)
-            design, task = estimator._design, (estimator, where, estimator._live_network(), rows)
-            decoding = estimator._decoding(False) if design.generates else None
-            groups.setdefault((design.is_probe, decoding), []).append(task)
+    def _prepared(self, names: list[str], texts: list) -> dict[Any, list[_Part]]:
+        """What can share batches, by how it is read."""
+        groups: dict[Any, list[_Part]] = {}
+        for name, places in self._places(names).items():
+            fitted = self.estimators[name]._fitted_task()
+            _check_shareable(name, fitted)
+            inputs = fitted.read([texts[i] for i in places])
+            rows, truncation = fitted.network.prepare(inputs.rows, fitted.memory)
+            truncation.warn()
+            decoding = getattr(fitted.task, "decoding", None)
+            part = _Part(fitted.task, places, (fitted.network.live(), rows))
+            groups.setdefault((fitted.network.design.is_probe, decoding), []).append(part)
         return groups
 
     def _places(self, names: list[str]) -> dict[str, list[int]]:
@@ -117,27 +120,35 @@ class MultiTaskPredictor:
             places.setdefault(name, []).append(i)
         return places
 
-    def _check_same_backbone(self, first: str, name: str) -> None:
-        ours, theirs = (self.estimators[task]._design.backbone for task in (first, name))
-        if ours != theirs:
-            raise InvalidParameter(
-                f"MultiTaskPredictor: tasks must share one frozen model; {first!r} has {ours!r} "
-                f"and {name!r} has {theirs!r}"
-            )
+
+class _Part(NamedTuple):
+    """Rows of one task.
+
+    Attributes
+    ----------
+    task : Task
+    places : list of int, where the rows stand among all
+    run : (network, rows)
+    """
+
+    task: Any
+    places: list[int]
+    run: tuple[Any, Any]
 
 
-def _check_shareable(name: str, estimator: Any) -> None:
-    if estimator._reads != "texts":
+def _check_shareable(name: str, fitted: Any) -> None:
+    if fitted.reads != "texts":
         raise InvalidParameter(
-            f"MultiTaskPredictor: task {name!r} reads {estimator._reads}, and only rows of texts "
+            f"MultiTaskPredictor: task {name!r} reads {fitted.reads}, and only rows of texts "
             "share batches; use the estimator alone"
         )
-    if estimator._design.depth == "deep":
+    if fitted.network.design.depth == "deep":
         raise InvalidParameter(
             f"MultiTaskPredictor: task {name!r} has depth='deep', whose prompts enter at every "
             "layer and cannot share a batch; fit it with depth='shallow'"
         )
-    if getattr(estimator, "do_sample", False):
+    decoding = getattr(fitted.task, "decoding", None)
+    if decoding is not None and decoding.do_sample:
         raise InvalidParameter(
             f"MultiTaskPredictor: task {name!r} draws at random (do_sample=True), which depends "
             "on the rows beside it; call set_params(do_sample=False), or use the estimator alone"

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklopa._backbone.language import FrozenModel
+from sklopa._backbone.language import FrozenLanguageModel
 from sklopa._batches.rows import Rows
 from sklopa._loading.description import Backbone
-from sklopa._network.build import Design, restore
-from sklopa._network.prepare import prepare_rows
-from sklopa._tokens.texts import warn_truncated
+from sklopa._network.design import Design
+from sklopa._network.fitted import FittedNetwork
+from sklopa._tasks.classification import SeveralLabels
+from sklopa._tasks.fitted import FittedTask
 from sklopa.errors import InvalidParameter, UnsupportedBackbone, WholeModelWarning
 from sklopa.serving.embedding_table import embeddings_only
 
@@ -43,7 +44,8 @@ class PromptWriter:
 
     Parameters
     ----------
-    estimator : fitted estimator whose outputs are words of a causal language model
+    fitted : FittedTask
+        One whose outputs are words of a causal language model.
 
     Raises
     ------
@@ -51,32 +53,31 @@ class PromptWriter:
         If no language-model server could do what the estimator does.
     """
 
-    def __init__(self, estimator: Any) -> None:
-        self.estimator = estimator
-        estimator._check_fitted()
-        design = estimator._design
-        _check_words(estimator)
-        backbone = _of_client(design, estimator.dtype_)
-        self.network = restore(replace(design, backbone=backbone), estimator._weights)
-        _check_servable(estimator, self.frozen)
+    def __init__(self, fitted: FittedTask) -> None:
+        design, weights = fitted.network.design, fitted.network.weights
+        if not design.generates and design.word_ids is None:
+            raise _unsupported(fitted)
+        self.fitted = fitted
+        backbone = _of_client(design, fitted.dtype)
+        self.network = FittedNetwork(replace(design, backbone=backbone), weights)
+        _check_servable(fitted, self.frozen)
 
     @property
-    def frozen(self) -> FrozenModel:
+    def frozen(self) -> FrozenLanguageModel:
         """The frozen model, as far as it is here."""
-        return self.network.frozen
+        frozen = self.network.live().frozen
+        assert isinstance(frozen, FrozenLanguageModel)  # it has words
+        return frozen
 
     def read(self, X: Any) -> Rows:
         """Tokens and instance embeddings of all rows of X."""
-        estimator = self.estimator
-        texts = estimator._check_inputs(X, reset=False)
-        memory = getattr(estimator.memory, "location", estimator.memory)
-        rows, truncation = prepare_rows(self.network, estimator._design, texts.rows, memory)
-        warn_truncated(*truncation)
+        rows, truncation = self.network.prepare(self.fitted.read(X).rows, self.fitted.memory)
+        truncation.warn()
         return rows
 
     def lengths(self, rows: Rows) -> np.ndarray:
         """Positions that each row takes on the server, P + T, (n,)."""
-        return rows.lengths + self.estimator._design.n_rows
+        return rows.lengths + self.network.design.n_rows
 
     def write(self, rows: Rows) -> Iterator[Tensor]:
         """One tensor (P + T, D) a row, in their order, made as they are asked for."""
@@ -90,8 +91,8 @@ class PromptWriter:
 
     @torch.inference_mode()
     def _write_chunk(self, rows: Rows, chunk: np.ndarray) -> list[Tensor]:
-        batch = rows.batch(chunk).to(self.network.device)
-        inputs = self.network.inputs(batch)
+        network = self.network.live()
+        inputs = network.inputs(rows.batch(chunk).to(network.device))
         lengths = inputs.mask.sum(dim=1).tolist()
         return [row[:length].cpu() for row, length in zip(inputs.embeds, lengths, strict=True)]
 
@@ -117,30 +118,24 @@ def _of_client(design: Design, dtype: str) -> Backbone:
     return design.backbone
 
 
-def _check_servable(estimator: Any, frozen: FrozenModel) -> None:
-    owner, design = type(estimator).__name__, estimator._design
+def _check_servable(fitted: FittedTask, frozen: FrozenLanguageModel) -> None:
     if frozen.family.kind != "decoder":
-        raise _unsupported(estimator)
-    if design.depth == "deep":
+        raise _unsupported(fitted)
+    if fitted.network.design.depth == "deep":
         raise InvalidParameter(
-            f"{owner}: depth='deep' changes every layer of the frozen model, and a server takes "
-            "input embeddings only. Fit with depth='shallow'."
+            f"{fitted.owner}: depth='deep' changes every layer of the frozen model, and a server "
+            "takes input embeddings only. Fit with depth='shallow'."
         )
-    if getattr(estimator, "_is_multilabel", False):
+    if isinstance(fitted.task, SeveralLabels):
         raise InvalidParameter(
-            f"{owner}: rows with several labels need logits, and a server gives probabilities "
-            "that are relative to each other. Fit one classifier for each label."
+            f"{fitted.owner}: rows with several labels need logits, and a server gives "
+            "probabilities that are relative to each other. Fit one classifier for each label."
         )
 
 
-def _check_words(estimator: Any) -> None:
-    if not estimator._design.generates and estimator._design.word_ids is None:
-        raise _unsupported(estimator)
-
-
-def _unsupported(estimator: Any) -> UnsupportedBackbone:
+def _unsupported(fitted: FittedTask) -> UnsupportedBackbone:
     return UnsupportedBackbone(
-        f"{type(estimator).__name__} on {estimator._design.backbone.model!r} cannot be served: a "
-        "server of language models gives tokens and their probabilities, no states. Use "
-        "LoPAGenerator, or LoPAClassifier with head='verbalizer', on a causal language model."
+        f"{fitted.owner} on {fitted.network.design.backbone.model!r} cannot be served: a server of "
+        "language models gives tokens and their probabilities, no states. Use LoPAGenerator, or "
+        "LoPAClassifier with head='verbalizer', on a causal language model."
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sklopa._heads.writing import end_ids
+from sklopa._backbone.lm_head import end_ids
+from sklopa._heads.writing import Decoding
 from sklopa.errors import InvalidParameter, ServerRefused
 from sklopa.serving.prompt_writer import PromptWriter
 
@@ -24,30 +25,32 @@ class Continuation:
     Parameters
     ----------
     writer : PromptWriter
-    do_sample : bool
+    decoding : Decoding
+    seed : int, where texts are drawn at random
     n_samples : int
     """
 
-    def __init__(self, writer: PromptWriter, do_sample: bool, n_samples: int = 1) -> None:
-        options, estimator = writer.estimator._decoding(do_sample), writer.estimator
-        if options.num_beams > 1:
+    def __init__(
+        self, writer: PromptWriter, decoding: Decoding, seed: int = 0, n_samples: int = 1
+    ) -> None:
+        if decoding.num_beams > 1:
             raise InvalidParameter(
-                f"{type(estimator).__name__}: num_beams={options.num_beams} cannot be served, "
-                "since a server keeps no beams for prompts that are embeddings. Call "
+                f"{writer.fitted.owner}: num_beams={decoding.num_beams} cannot be served, since a "
+                "server keeps no beams for prompts that are embeddings. Call "
                 "set_params(num_beams=1)."
             )
-        self.n_tokens = options.max_new_tokens
-        self.options = GREEDY | {
-            "max_tokens": options.max_new_tokens,
-            "stop": list(options.stop),
+        self.n_tokens = decoding.max_new_tokens
+        self.options: dict[str, Any] = GREEDY | {
+            "max_tokens": decoding.max_new_tokens,
+            "stop": list(decoding.stop),
             "stop_token_ids": end_ids(writer.frozen),
         }
-        if do_sample:
+        if decoding.do_sample:
             self.options |= {
-                "temperature": options.temperature,
-                "top_p": options.top_p,
+                "temperature": decoding.temperature,
+                "top_p": decoding.top_p,
                 "n": n_samples,
-                "seed": int(estimator._seeds()[0]),
+                "seed": seed,
             }
 
     def read(self, answer: dict[str, Any]) -> list[str]:
@@ -61,8 +64,8 @@ class LabelWords:
     n_tokens = 1
 
     def __init__(self, writer: PromptWriter) -> None:
-        self.word_ids = writer.estimator._design.word_ids
-        self.options = GREEDY | {
+        self.word_ids = writer.network.design.word_ids or ()
+        self.options: dict[str, Any] = GREEDY | {
             "max_tokens": 1,
             "logprobs": len(self.word_ids),
             "logprob_token_ids": list(self.word_ids),

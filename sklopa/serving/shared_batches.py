@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sklopa._batches.order import inference_chunks
-from sklopa._batches.out_of_memory import halve_until_it_fits
-from sklopa._batches.rows import Rows
-from sklopa._heads.writing import Decoding, decode
+from sklopa._backbone.language import as_language_model
+from sklopa._backbone.prompted import PromptedBatch
+from sklopa._batches.rows import Batch, Rows
+from sklopa._batches.run import in_order, run_in_batches
+from sklopa._heads.head import StateHead
+from sklopa._heads.writing import Decoding, write_texts
 from sklopa._network.pipe import LoPANetwork
-from sklopa._tokens.batch import Batch, PromptedBatch
 
 Part = tuple[LoPANetwork, Rows]
 
@@ -36,45 +38,40 @@ def run_shared(
     part_of = np.concatenate([np.full(len(rows), j) for j, (_, rows) in enumerate(parts)])
     row_of = np.concatenate([np.arange(len(rows)) for _, rows in parts])
     lengths = np.concatenate([rows.lengths for _, rows in parts])
-    out: list[list] = [[None] * len(rows) for _, rows in parts]
     for network, _ in parts:
         network.eval()
 
-    def run(chunk: np.ndarray, n: int) -> list:
-        places = (chunk[i : i + n] for i in range(0, len(chunk), n))
-        picks = (
-            [(parts[j], row_of[p[part_of[p] == j]]) for j in _seen(part_of[p])] for p in places
-        )
-        return [value for picked in picks for value in _run_together(picked, decoding)]
+    def run(indices: np.ndarray) -> list[Any]:
+        order = np.argsort(part_of[indices], kind="stable")
+        chosen = indices[order]
+        picked = [(parts[j], row_of[chosen[part_of[chosen] == j]]) for j in _seen(part_of[chosen])]
+        values = _run_together(picked, decoding)
+        return [values[i] for i in np.argsort(order)]
 
-    for chunk in inference_chunks(lengths, batch_size):
-        longest = int(lengths[chunk].max())
-        chunk = chunk[np.argsort(part_of[chunk], kind="stable")]
-        values, batch_size = halve_until_it_fits(
-            lambda n, chunk=chunk: run(chunk, n), batch_size, longest
-        )
-        for place, value in zip(chunk, values, strict=True):
-            out[part_of[place]][row_of[place]] = value
-    return [np.array(values, dtype=object if decoding else np.float32) for values in out]
+    values = in_order(len(lengths), run_in_batches(lengths, batch_size, run))
+    kind = object if decoding else np.float32
+    ends = np.cumsum([len(rows) for _, rows in parts])[:-1]
+    bounds = itertools.pairwise([0, *ends.tolist(), len(values)])
+    return [np.array(values[start:end], dtype=kind) for start, end in bounds]
 
 
 def _seen(parts: np.ndarray) -> list[int]:
     return np.unique(parts).tolist()
 
 
-@torch.inference_mode()
 def _run_together(picked: list[tuple[Part, np.ndarray]], decoding: Decoding | None) -> list[Any]:
     """One batch of rows that several networks picked, in their order."""
     networks = [network for (network, _), _ in picked]
-    frozen = networks[0].frozen
+    frozen = networks[0].frozen  # that all of them hold
     batches = [rows.batch(where).to(frozen.device) for (_, rows), where in picked]
     if batches[0].tokens is None:  # linear probes, whose frozen features are known already
         outputs = [network(batch) for network, batch in zip(networks, batches, strict=True)]
         return [row.cpu().numpy() for output in outputs for row in output]
+    frozen = as_language_model(frozen)
     inputs = [network.inputs(batch) for network, batch in zip(networks, batches, strict=True)]
     together = stack(inputs)
     if decoding is not None:
-        return [text for (text,) in decode(frozen, together, decoding)]
+        return [text for (text,) in write_texts(frozen, together, decoding)]
     states = frozen.states(together).split([len(batch.mask) for batch in inputs])
     return [
         row for one in zip(networks, batches, inputs, states, strict=True) for row in _outputs(*one)
@@ -85,9 +82,9 @@ def _outputs(
     network: LoPANetwork, batch: Batch, inputs: PromptedBatch, states: Tensor
 ) -> np.ndarray:
     # Without the prompt, and without the padding to others' lengths.
-    own = states[:, inputs.prompt_length : inputs.mask.shape[1]]
-    features = network.head.features(own, batch.tokens)
-    outputs = network.head(network.head.inputs(features, batch.embedding))
+    own, head = states[:, inputs.prompt_length : inputs.mask.shape[1]], network.head
+    assert isinstance(head, StateHead)  # one that writes texts has a decoding
+    outputs = head(head.inputs(head.features(own, batch), batch.views))
     return outputs.float().cpu().numpy()
 
 
@@ -98,7 +95,7 @@ def stack(batches: Sequence[PromptedBatch]) -> PromptedBatch:
     """
     length = max(batch.mask.shape[1] for batch in batches)
 
-    def joined(name: str) -> Tensor | None:
+    def joined(name: str) -> Any:
         values = [getattr(batch, name) for batch in batches]
         if values[0] is None:
             return None

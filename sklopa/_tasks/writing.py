@@ -1,0 +1,70 @@
+"""Texts that are written for texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from sklopa._batches.rows import Rows
+from sklopa._heads.likelihood import join_targets
+from sklopa._heads.writing import Decoding
+from sklopa._inputs.targets import check_weights
+from sklopa._inputs.texts import check_target_texts
+from sklopa._loading.live import live_language_model
+from sklopa._tasks.interface import Targets, Task
+
+if TYPE_CHECKING:
+    from sklopa._network.fitted import FittedNetwork
+
+
+@dataclass(frozen=True)
+class Writing(Task):
+    """Target texts: outputs (B,) are mean log-probabilities of their tokens.
+
+    Parameters
+    ----------
+    max_target_length : int or None
+        Token limit of a training target.
+    decoding : Decoding
+        How texts are written.
+    """
+
+    max_target_length: int | None
+    decoding: Decoding
+
+    @property
+    def n_outputs(self) -> int:
+        """0: the outputs are texts."""
+        return 0
+
+    def encode(self, y: Any, n_rows: int, sample_weight: Any = None, *, name: str = "y") -> Targets:
+        """Texts (n,)."""
+        return Targets(check_target_texts(y, name), check_weights(sample_weight, n_rows))
+
+    def attach(self, rows: Rows, targets: Targets, network: FittedNetwork) -> Rows:
+        """Rows with the tokens of their targets."""
+        frozen = live_language_model(network.design.backbone)
+        joined, truncation = join_targets(
+            frozen, rows, targets.values, self.max_target_length, network.design.n_rows
+        )
+        truncation.warn("targets", "Raise max_target_length")
+        return joined
+
+    def loss(self, outputs: Tensor, target: Any) -> Tensor:
+        """Nats a target token of each row, (B,)."""
+        return -outputs
+
+    def score(self, outputs: np.ndarray, rows: Rows) -> float:
+        """Mean log-probability of a target token, each row counting the same."""
+        return float(outputs.mean())
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Texts as they are."""
+        return outputs
+
+    def fitted(self) -> dict[str, Any]:
+        """Nothing: all is in the parameters."""
+        return {}

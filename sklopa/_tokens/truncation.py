@@ -1,0 +1,40 @@
+"""Texts that lost their end."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from sklopa.errors import TruncationWarning
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How many of the texts that were read are longer than the token limit.
+
+    Attributes
+    ----------
+    n_cut : int, texts that lost their end
+    n_rows : int, texts that were read
+    limit : int or None, in tokens
+    """
+
+    n_cut: int = 0
+    n_rows: int = 0
+    limit: int | None = None
+
+    def __add__(self, other: Truncation) -> Truncation:
+        limit = self.limit if other.limit is None else other.limit
+        return Truncation(self.n_cut + other.n_cut, self.n_rows + other.n_rows, limit)
+
+    def warn(
+        self, what: str = "texts", remedy: str = "Raise max_length if the backbone allows it"
+    ) -> None:
+        """One warning a call when texts lost their end."""
+        if self.n_cut:
+            warnings.warn(
+                f"{self.n_cut} of {self.n_rows} {what} are longer than the limit of {self.limit} "
+                f"tokens and lost their end. {remedy}, or shorten the texts.",
+                TruncationWarning,
+                stacklevel=3,
+            )
