@@ -136,7 +136,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         n_tokens = self.embedding.num_embeddings
         allowed = torch.ones(n_tokens)
         special = [i for i in getattr(self.tokenizer, "all_special_ids", []) if i < n_tokens]
-        allowed[special] = torch.tensor(0.0)
+        allowed[special] = 0
         enough = n <= int(allowed.sum())
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
         return self.embed(ids.to(self.device)).float().cpu()
@@ -170,7 +170,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         return self._run(inputs)[0].float()
 
     def _run(self, inputs: PromptedBatch, **options: Any) -> Any:
-        arguments = {
+        arguments: dict[str, Any] = {
             "inputs_embeds": inputs.embeds.to(self.dtype),
             "attention_mask": inputs.mask,
         }

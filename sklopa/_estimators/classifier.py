@@ -40,7 +40,7 @@ class LoPAClassifier(ClassifierBase, TextParameters):
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
     bottleneck : int, default=256
-        H, hidden width of the two small networks that make U and V. Most trained values are
+        H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
@@ -121,7 +121,7 @@ class LoPAClassifier(ClassifierBase, TextParameters):
     history_ : list of dict
         All that is known of each epoch.
     n_trainable_parameters_ : int
-        Number of trained values.
+        Number of trainable parameters.
     n_truncated_ : int
         Training texts that were longer than the token limit.
     dtype_, device_ : str

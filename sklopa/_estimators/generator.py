@@ -56,7 +56,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
     bottleneck : int, default=256
-        H, hidden width of the two small networks that make U and V. Most trained values are
+        H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
@@ -68,7 +68,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         Model that makes the instance embedding; None is the frozen backbone itself.
     train_encoder : bool, default=False
         Train (a private copy of) the encoder too. All of its weights then count as trainable,
-        and are stored with the classifier.
+        and are stored with the generator.
     max_length : int, default=None
         Token limit of a text; None is what the backbone allows minus the prompt.
     max_iter : int, default=5
@@ -139,7 +139,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     history_ : list of dict
         All that is known of each epoch.
     n_trainable_parameters_ : int
-        Number of trained values.
+        Number of trainable parameters.
     n_truncated_ : int
         Training texts that were longer than the token limit.
     dtype_, device_ : str

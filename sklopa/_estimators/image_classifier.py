@@ -99,7 +99,7 @@ class LoPAImageClassifier(ClassifierBase):
     history_ : list of dict
         All that is known of each epoch.
     n_trainable_parameters_ : int
-        Number of trained values.
+        Number of trainable parameters.
     n_truncated_ : int
         0; images are resized, not cut.
     dtype_, device_ : str
