@@ -48,6 +48,9 @@ class Family:
     layers : tuple of str
         Where the base model keeps its layers, in one version of transformers or another; none
         where they are no plain list.
+    skips_layers : bool
+        Whether layers below a prompt can be left out: the first ones make nothing that those
+        behind them need besides the states.
     refuses : callable of the configuration
         Why a model of the family cannot take a prompt after all, or None.
     """
@@ -61,6 +64,7 @@ class Family:
     masks_steps: bool = True
     casts_strays: bool = False
     layers: tuple[str, ...] = ("layers",)
+    skips_layers: bool = True
     refuses: Callable = lambda config: None
 
     def room(self, config: Any) -> int | None:
@@ -79,8 +83,9 @@ def _scaled_outside(config: Any) -> float:
 
 _ENCODER = Family(kind="encoder", pooling="mean", layers=("encoder.layer",))
 _FLAT_ENCODER = replace(_ENCODER, layers=("layers",))
-# Each kind of sublayer in a list of its own.
-_XLM = replace(_ENCODER, layers=())
+# One layer that runs again and again, sublayers in lists of their own, or layers that are called
+# past the hooks of modules.
+_NO_LAYERS = replace(_ENCODER, layers=())
 # RoBERTa counts positions from the padding index plus one.
 _ROBERTA = replace(_ENCODER, first_position=lambda config: config.pad_token_id + 1)
 # MPNet does the same with a fixed padding index of 1.
@@ -110,10 +115,11 @@ _BOTH = Family(kind="encoder-decoder", pooling="mean")
 # Some relatives of BART scale the rows that they look up, and not those that they are given.
 _SCALED_OUTSIDE = replace(_BOTH, embedding_scale=_scaled_outside)
 _LED = replace(_BOTH, position_limit=lambda config: config.max_encoder_position_embeddings)
-_T5 = replace(_BOTH, position_limit=_unbounded, layers=("block",))
+# The first layer makes the position biases of all of them.
+_T5 = replace(_BOTH, position_limit=_unbounded, layers=("block",), skips_layers=False)
 
 FAMILIES: dict[str, Family] = {
-    "albert": replace(_ENCODER, layers=()),
+    "albert": _NO_LAYERS,
     "bert": _ENCODER,
     "camembert": _ROBERTA,
     "data2vec-text": _ROBERTA,
@@ -124,7 +130,7 @@ FAMILIES: dict[str, Family] = {
     "ernie": _ENCODER,
     "esm": _ESM,
     "eurobert": _FLAT_ENCODER,
-    "flaubert": _XLM,
+    "flaubert": _NO_LAYERS,
     "gte": _FLAT_ENCODER,
     "jina_embeddings_v3": _FLAT_ENCODER,
     "layoutlm": _ENCODER,
@@ -139,8 +145,8 @@ FAMILIES: dict[str, Family] = {
     "roberta": _ROBERTA,
     "roberta-prelayernorm": _ROBERTA,
     "roformer": _ENCODER,
-    "squeezebert": replace(_ENCODER, layers=("encoder.layers",)),
-    "xlm": _XLM,
+    "squeezebert": _NO_LAYERS,
+    "xlm": _NO_LAYERS,
     "xlm-roberta": _ROBERTA,
     "xlm-roberta-xl": _ROBERTA,
     "apertus": _DECODER,

@@ -8,11 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from sklopa._backbone.layer_rows import states_entering, without_layers
 from sklopa._tokens.batch import AnyBatch
 from sklopa._tokens.template import Template
 from sklopa.errors import UnsupportedBackbone
@@ -46,6 +47,21 @@ class AnyFamily(Protocol):
         """Where the list of layers is, as a path within the base model."""
 
 
+class Unprompted(NamedTuple):
+    """States (B, T, D) of rows without a prompt.
+
+    Attributes
+    ----------
+    last : Tensor, the last ones, in float32
+    earlier : Tensor, two thirds up the layers, in float32
+    lower : Tensor, what the layer of the prompt reads, in the precision of the model
+    """
+
+    last: Tensor
+    earlier: Tensor
+    lower: Tensor
+
+
 class Frozen(ABC, Generic[BatchT]):
     """A frozen model: shared and never changed.
 
@@ -69,6 +85,7 @@ class Frozen(ABC, Generic[BatchT]):
 
     reads: ClassVar[str]
     base: nn.Module
+    prompt_layer = 0  # the layer whose input prompts join; see `at_layer`
 
     def __init__(
         self,
@@ -85,6 +102,7 @@ class Frozen(ABC, Generic[BatchT]):
         self.step_dtype = step_dtype
         self.config = model.config
         self.name = getattr(model.config, "name_or_path", "") or str(key)
+        self.plain = self  # of copies: the model in the precision of predictions
         self._hold(model)
 
     def _hold(self, model: Any) -> None:
@@ -126,8 +144,12 @@ class Frozen(ABC, Generic[BatchT]):
         """Last states (B, T, D) of rows, in float32, without those of the prompt."""
 
     @abstractmethod
-    def views(self, tokens: BatchT) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) without a prompt: two thirds up the layers, and the last ones."""
+    def unprompted(self, tokens: BatchT) -> Unprompted:
+        """All that is read of rows without a prompt, in one pass."""
+
+    @abstractmethod
+    def n_states(self, item: Any) -> int:
+        """T, states of one item that the model reads, without a prompt."""
 
     @abstractmethod
     def pool(self, states: Tensor, tokens: BatchT) -> Tensor:
@@ -154,14 +176,58 @@ class Frozen(ABC, Generic[BatchT]):
                 return found
         raise UnsupportedBackbone(
             f"{self.name!r} has no plain list of {self.n_layers} layers, each with weights of its "
-            "own, so prompts cannot enter between them. Use depth='shallow'."
+            "own, so prompts cannot enter between them. Use depth='shallow' and prompt_layer=0."
         )
+
+    def at_layer(self, layer: int) -> Self:
+        """The same model, which prompts enter at the input of `layer`."""
+        if layer == self.prompt_layer:
+            return self
+        reader = copy.copy(self)
+        for name in ("in_steps", "_above"):  # these are made anew for this layer
+            reader.__dict__.pop(name, None)
+        reader.prompt_layer = layer
+        return reader
+
+    @torch.no_grad()
+    def lower_states(self, tokens: BatchT) -> Tensor:
+        """States (B, T, D) that the layer of the prompt reads of rows without a prompt.
+
+        In the precision of predictions; the layers from there on are not run.
+        """
+        layer = self.plain.layers[self.prompt_layer]
+        return states_entering(layer, lambda: self.plain.states_behind(None, tokens))
+
+    @cached_property
+    def _above(self) -> nn.Module:
+        """The base model without the layers below the prompt's, where these can be left out."""
+        if not self.family.skips_layers:
+            return self.base
+        path = next(p for p in self.family.layers if _part(self.base, p) is self.layers)
+        return without_layers(self.base, path, self.prompt_layer, self._n_returned())
+
+    @abstractmethod
+    def _run_one(self) -> None:
+        """Run the base model on one short row."""
+
+    def _n_returned(self) -> int | None:
+        """How many values a layer returns; None where it returns nothing but states."""
+        found: list[Any] = []
+        handle = self.layers[0].register_forward_hook(lambda *args: found.append(args[-1]))
+        try:
+            with torch.no_grad():
+                self._run_one()
+        finally:
+            handle.remove()
+        return len(found[0]) if isinstance(found[0], tuple) else None
 
     @cached_property
     def in_steps(self) -> Self:
         """What training steps run: this model, or a copy of it in another precision."""
         if self.step_dtype in (None, self.dtype):
             return self
+        if self.plain is not self:  # one copy serves prompts at all layers
+            return cast("Self", self.plain.in_steps.at_layer(self.prompt_layer))
         twin, memo = copy.copy(self), self._not_in_steps()
         for module in self.model.modules():
             if id(module) not in memo:  # each weight is converted by itself, to be light on memory

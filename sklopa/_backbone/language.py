@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sklopa._backbone.families import Family
-from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.layer_rows import deep_rows
+from sklopa._backbone.frozen import Frozen, Unprompted
+from sklopa._backbone.layer_rows import deep_rows, states_at
 from sklopa._backbone.lm_head import head_logits
 from sklopa._backbone.prompted import PromptedBatch, prepend
 from sklopa._tokens.batch import TokenBatch
@@ -142,34 +142,66 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         return self.embed(ids.to(self.device)).float().cpu()
 
     def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
-        """Where prompts start: (P, D), or (L, P, D) for all layers."""
+        """Where prompts start: (P, D), or (L, P, D) for all layers from that of the prompt on."""
         rows = self.vocabulary_rows(n, generator)
-        return torch.cat([rows.unsqueeze(0), self.deep_starts(rows)]) if deep else rows
+        if not deep and self.prompt_layer == 0:
+            return rows
+        starts = torch.cat([rows.unsqueeze(0), self.deep_starts(rows)])[self.prompt_layer :]
+        return starts if deep else starts[0]
 
     def states_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> Tensor:
         """Last states (B, T, D) of texts, in float32, without those of the prompt."""
+        if prompt is not None and self.prompt_layer > 0:
+            return self._states_above(prompt, tokens)
         inputs = self.inputs_behind(prompt, tokens)
         return self.states(inputs)[:, inputs.prompt_length :]
+
+    def _states_above(self, prompt: Tensor, tokens: TokenBatch) -> Tensor:
+        """The same behind prompts that join the states of the texts at a layer."""
+        states = self.lower_states(tokens) if tokens.states is None else tokens.states
+        states = states[:, : tokens.ids.shape[1]]  # some models fill up to a window
+        inputs = prepend(prompt, states.to(self.dtype), tokens)
+        above = self._above
+        entering = states_at(
+            self.layers, self.prompt_layer, inputs.embeds, inputs.deep, inputs.start
+        )
+        with entering, self._attention(inputs):
+            out = above(**self._arguments(inputs))[0].float()
+        return out[:, inputs.prompt_length :]
 
     def inputs_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> PromptedBatch:
         """What the model reads: prompts in front of the embedded tokens."""
         return prepend(prompt, self.embed(tokens.ids), tokens)
 
+    def n_states(self, item: Any) -> int:
+        """T, states of one text."""
+        return len(item)
+
     def pool(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """One vector (B, D) for each text, from states (B, T, D)."""
         return pool(states, tokens, self.family.pooling)
 
-    def views(self, tokens: TokenBatch) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) of texts without a prompt: two thirds up the layers, and the last."""
+    def unprompted(self, tokens: TokenBatch) -> Unprompted:
+        """All that is read of texts without a prompt, in one pass."""
         out = self._run(self.inputs_behind(None, tokens), output_hidden_states=True)
-        earlier = (len(out.hidden_states) - 1) * 2 // 3  # the first one is what the layers read
-        return out.hidden_states[earlier].float(), out[0].float()
+        states = out.hidden_states  # the first ones are what the layers read
+        earlier = (len(states) - 1) * 2 // 3
+        return Unprompted(out[0].float(), states[earlier].float(), states[self.prompt_layer])
+
+    def _run_one(self) -> None:
+        """Run the base model on one short row."""
+        tokens = TokenBatch.collate(self.reader(None).read(["a"])[0])
+        self._run(self.inputs_behind(None, tokens.to(self.device)))
 
     def states(self, inputs: PromptedBatch) -> Tensor:
         """Last states (B, P + T, D), in float32."""
         return self._run(inputs)[0].float()
 
     def _run(self, inputs: PromptedBatch, **options: Any) -> Any:
+        with self.deep(inputs), self._attention(inputs):
+            return self.base(**self._arguments(inputs), **options)
+
+    def _arguments(self, inputs: PromptedBatch) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "inputs_embeds": inputs.embeds.to(self.dtype),
             "attention_mask": inputs.mask,
@@ -179,8 +211,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
             arguments["token_type_ids"] = inputs.types
         if "use_cache" in self.accepts:
             arguments["use_cache"] = False
-        with self.deep(inputs), self._attention(inputs):
-            return self.base(**arguments, **options)
+        return arguments
 
     def deep(self, inputs: PromptedBatch) -> AbstractContextManager[None]:
         """Within this context the layers read the deep prompts of `inputs`, if there are any."""
@@ -215,8 +246,9 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         states = torch.cat(out.hidden_states[1:n_layers])
         if states.shape[-1] != rows.shape[-1]:
             raise UnsupportedBackbone(
-                f"depth='deep' cannot be used with {self.name!r}: its layers are "
-                f"{states.shape[-1]} wide and its input {rows.shape[-1]}. Use depth='shallow'."
+                f"depth='deep' or prompt_layer cannot be used with {self.name!r}: its layers are "
+                f"{states.shape[-1]} wide and its input {rows.shape[-1]}. Use depth='shallow' and "
+                "prompt_layer=0."
             )
         return states.float().cpu()
 
@@ -279,12 +311,12 @@ def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
     if pooling == "first":
         return states[:, 0]
     if pooling == "last":
-        return states_at(states, tokens.mask.sum(dim=1) - 1)
+        return states_of(states, tokens.mask.sum(dim=1) - 1)
     mask = tokens.mask.unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-def states_at(states: Tensor, position: Tensor) -> Tensor:
+def states_of(states: Tensor, position: Tensor) -> Tensor:
     """States (B, D) at one position (B,) of each row."""
     rows = torch.arange(len(states), device=states.device)
     return states[rows, position]

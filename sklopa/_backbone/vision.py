@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.layer_rows import prompt_rows
+from sklopa._backbone.frozen import Frozen, Unprompted
+from sklopa._backbone.layer_rows import prompt_rows, states_at
 from sklopa._backbone.vision_families import VisionFamily
 from sklopa._tokens.pixels import PixelBatch, PixelReader
 from sklopa._tokens.template import Template
@@ -100,7 +100,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         """
         n_pixels = 3 * _area(self.tower_config.patch_size)
         bound = (6 / (n_pixels + self.prompt_width)) ** 0.5
-        shape = (self.n_layers,) * deep + (n, self.prompt_width)
+        shape = (self.n_layers - self.prompt_layer,) * deep + (n, self.prompt_width)
         return (2 * torch.rand(shape, generator=generator) - 1) * bound
 
     def states_behind(self, prompt: Tensor | None, pixels: PixelBatch) -> Tensor:
@@ -113,6 +113,8 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         """
         values, start = pixels.values.to(self.dtype), self.n_prefix
         self._check_size(values.shape[2], values.shape[3])
+        if prompt is not None and self.prompt_layer > 0:
+            return self._states_above(prompt, pixels)
         arguments = self.family.arguments(self.base, values)
         layers = () if prompt is None else self.layers
         biases = () if prompt is None else self.family.biases(self.base)
@@ -122,6 +124,20 @@ class FrozenVisionTower(Frozen[PixelBatch]):
             return states
         return torch.cat([states[:, :start], states[:, start + prompt.shape[-2] :]], dim=1)
 
+    def _states_above(self, prompt: Tensor, pixels: PixelBatch) -> Tensor:
+        """The same behind prompts that join the states of the images at a layer."""
+        states = self.lower_states(pixels) if pixels.states is None else pixels.states
+        first, later = (prompt, None) if prompt.ndim == 3 else (prompt[:, 0], prompt[:, 1:])
+        states, n, n_rows = states.to(self.dtype), self.n_prefix, first.shape[1]
+        whole = torch.cat([states[:, :n], first.to(self.dtype), states[:, n:]], dim=1)
+        start = torch.full((len(whole),), n, device=whole.device)
+        biases, values = self.family.biases(self.base), pixels.values.to(self.dtype)
+        arguments = self.family.arguments(self.base, values)
+        above = self._above
+        with states_at(self.layers, self.prompt_layer, whole, later, start, biases, n_rows):
+            out = above(values, **arguments)[0].float()
+        return torch.cat([out[:, :n], out[:, n + n_rows :]], dim=1)
+
     def _check_size(self, *size: int) -> None:
         expected = _pair(self.tower_config.image_size)
         if not self.family.any_size and size != expected:
@@ -130,17 +146,30 @@ class FrozenVisionTower(Frozen[PixelBatch]):
                 f"the model reads {expected[0]} x {expected[1]}. Set the processor's size."
             )
 
+    def n_states(self, item: Any) -> int:
+        """T, states of one image: those in front of the patches, and one a patch."""
+        height, width = item.reader.values([item.picture]).shape[2:]
+        down, across = _pair(self.tower_config.patch_size)
+        return self.n_prefix + (height // down) * (width // across)
+
     def pool(self, states: Tensor, pixels: PixelBatch) -> Tensor:
         """One vector (B, D) for each image, read as the model was trained to be read."""
         return self.family.pool(self.base, states.to(self.dtype)).float()
 
-    def views(self, pixels: PixelBatch) -> tuple[Tensor, Tensor]:
-        """States (B, T, D) of images without a prompt: two thirds up the layers, and the last."""
+    def unprompted(self, pixels: PixelBatch) -> Unprompted:
+        """All that is read of images without a prompt, in one pass."""
         values = pixels.values.to(self.dtype)
+        self._check_size(values.shape[2], values.shape[3])
         arguments = self.family.arguments(self.base, values)
         out = self.base(values, output_hidden_states=True, **arguments)
-        earlier = self.n_layers * 2 // 3
-        return out.hidden_states[earlier].float(), out[0].float()
+        states, earlier = out.hidden_states, self.n_layers * 2 // 3
+        return Unprompted(out[0].float(), states[earlier].float(), states[self.prompt_layer])
+
+    def _run_one(self) -> None:
+        """Run the base model on one blank image."""
+        height, width = _pair(self.tower_config.image_size)
+        blank = torch.zeros(1, 3, height, width, dtype=self.dtype, device=self.device)
+        self.base(blank, **self.family.arguments(self.base, blank))
 
     def write(self, folder: Path) -> None:
         """Put model and image processor into a folder that they load from."""

@@ -84,6 +84,7 @@ class VisionFamily:
     settings: dict[str, Any] = field(default_factory=dict)
     any_size: bool = False
     layers: tuple[str, ...] = ("layers", "encoder.layer")
+    skips_layers: bool = True
     kind: str = "vision"
     pooling: str = "image"
 

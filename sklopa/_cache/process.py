@@ -22,13 +22,16 @@ from sklopa._public import public
 class CacheInfo(NamedTuple):
     """Counters of the cache, in the manner of `functools.lru_cache`.
 
-    `misses` counts distinct texts that had to be computed, `hits` those found.
+    `misses` counts distinct texts that had to be computed, `hits` those found. `states_bytes` is
+    what is kept of them for prompts that enter at a later layer, up to `states_max_bytes`.
     """
 
     hits: int
     misses: int
     bytes: int
     max_bytes: int
+    states_bytes: int = 0
+    states_max_bytes: int = 0
 
 
 class TextCache:
@@ -88,6 +91,10 @@ class TextCache:
                 self._put((namespace, text), value, size(value))
         return [found[key] for key in keys]
 
+    def put(self, namespace: Hashable, row: Any, value: Any, size: int) -> None:
+        """Keep a value that was computed on the way to another one."""
+        self._put((namespace, _digest(row)), value, size)
+
     def _count(self, hits: int, misses: int) -> None:
         with self._lock:
             self._hits += hits
@@ -120,6 +127,8 @@ class TextCache:
 # 256 MiB hold the tokens and embeddings of roughly 100 000 short texts.
 EMBEDDINGS = TextCache(max_bytes=192 << 20)
 TOKENS = TextCache(max_bytes=64 << 20)
+# What the layer of a prompt reads: about 10 000 texts of 30 tokens in 384 dimensions.
+STATES = TextCache(max_bytes=512 << 20)
 # About 450 images of 224 x 224, or 20 000 of 32 x 32.
 PIXELS = TextCache(max_bytes=256 << 20)
 
@@ -129,12 +138,14 @@ def cache_info() -> CacheInfo:
 
     `misses` is the number of distinct texts that went through an instance encoder.
     """
-    return EMBEDDINGS.info()
+    states = STATES.info()
+    return EMBEDDINGS.info()._replace(states_bytes=states.bytes, states_max_bytes=states.max_bytes)
 
 
 def cache_clear() -> None:
-    """Forget all tokens, pixels and instance embeddings kept in this process."""
+    """Forget all tokens, pixels, states and instance embeddings kept in this process."""
     EMBEDDINGS.clear()
+    STATES.clear()
     TOKENS.clear()
     PIXELS.clear()
 

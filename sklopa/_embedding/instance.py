@@ -7,14 +7,14 @@ Heads also read what earlier layers know, which serves some tasks better than th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklopa._backbone.frozen import Frozen
+from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._batches.rows import Views
 from sklopa._batches.run import run_in_batches
 from sklopa._cache import process
@@ -30,9 +30,9 @@ def read_instances(frozen: Frozen[Any], tokens: AnyBatch) -> Tensor:
     return frozen.pool(frozen.states_behind(None, tokens), tokens)
 
 
-def read_views(frozen: Frozen[Any], tokens: AnyBatch) -> Views:
+def as_views(frozen: Frozen[Any], seen: Unprompted, tokens: AnyBatch) -> Views:
     """Both views of one batch, each (B, E), of equal length."""
-    earlier, last = (frozen.pool(states, tokens) for states in frozen.views(tokens))
+    earlier, last = (frozen.pool(states, tokens) for states in (seen.earlier, seen.last))
     length, wanted = (view.norm(dim=1, keepdim=True) for view in (earlier, last))
     return Views(last, earlier * (wanted / length.clamp(min=1e-12)))
 
@@ -43,6 +43,7 @@ def embed_rows(
     max_tokens: int | None,
     memory: str | os.PathLike | None = None,
     n_views: int = 1,
+    keep: Callable[[Any, Any, Tensor], None] | None = None,
 ) -> Views:
     """Instance embeddings (n, E) on the CPU, with a second view of the rows if wanted.
 
@@ -50,6 +51,9 @@ def embed_rows(
     Of a text pair each text is encoded by itself, and the two vectors are compared: E = 2 D,
     their absolute difference and their product, element by element (Conneau et al., 2017).
     With a `memory` folder a text is encoded once for all processes that use the folder.
+
+    `keep` is given each row that is encoded, its tokens, and the states (T, D) that the layer of a
+    prompt reads of them.
 
     A truncated text is embedded from the tokens that remain; whoever reads the text for the
     backbone counts and reports it.
@@ -65,9 +69,14 @@ def embed_rows(
 
         def embed(indices: np.ndarray) -> np.ndarray:
             batch = collate([tokens[i] for i in indices]).to(frozen.device)
-            if n_views == 1:
+            if n_views == 1 and keep is None:
                 return read_instances(frozen, batch).cpu().numpy()
-            return read_views(frozen, batch).joined().cpu().numpy()
+            seen = frozen.unprompted(batch)
+            for i, states in zip(indices if keep else (), seen.lower, strict=False):
+                keep(missing[i], tokens[i], states)
+            if n_views == 1:
+                return frozen.pool(seen.last, batch).cpu().numpy()
+            return as_views(frozen, seen, batch).joined().cpu().numpy()
 
         for indices, vectors in run_in_batches(lengths, _CHUNK_ROWS, embed):
             yield from zip(indices.tolist(), vectors, strict=True)

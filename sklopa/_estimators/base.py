@@ -235,6 +235,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             max_length=getattr(self, "max_length", None),  # images have none
             pairs=pairs,
             n_views=1 if self.train_encoder or words.get("word_ids") else self._n_views,
+            prompt_layer=getattr(self, "prompt_layer", 0),  # a generator has none
             **words,
         )
         check_room(design, type(self).__name__, self._reads)

@@ -42,6 +42,11 @@ class LoPAClassifier(ClassifierBase, TextParameters):
     bottleneck : int, default=256
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
+    prompt_layer : int, default=0
+        Layer whose input the prompt joins. 0 is the method as published. At a later layer those
+        below run once for a row, without the prompt, and training does not touch them: it is
+        faster, and a server that takes input embeddings cannot be sent such a prompt. With
+        ``depth="deep"`` there is a prompt for each layer from there on.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     depth : {"shallow", "deep"}, default="shallow"

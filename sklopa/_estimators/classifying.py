@@ -78,7 +78,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             targets = task.encode(y, len(inputs), sample_weight)
         seeds = draw_seeds(self.random_state)
         network = self._fresh_network(task, inputs, seeds.start) if first else self._network
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+        rows, truncation = network.prepare(inputs.rows, self._memory_folder, for_steps=True)
         truncation.warn()
         rows = weighted(task.attach(rows, targets, network), targets.weights)
         done = [] if first else self.history_

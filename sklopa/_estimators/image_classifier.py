@@ -40,6 +40,11 @@ class LoPAImageClassifier(ClassifierBase):
     depth : {"shallow", "deep"}, default="shallow"
         "shallow" has one prompt, at the first layer. "deep" has one for each layer, which takes
         the place of the prompt's states there.
+    prompt_layer : int, default=0
+        Layer whose input the prompt joins. 0 is the method as published. At a later layer those
+        below run once for a row, without the prompt, and training does not touch them: it is
+        faster, and a server that takes input embeddings cannot be sent such a prompt. With
+        ``depth="deep"`` there is a prompt for each layer from there on.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     encoder : str, Path or Backbone, default=None

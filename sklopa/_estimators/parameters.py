@@ -78,6 +78,14 @@ class PromptParameters:
 
 
 @dataclass(eq=False, repr=False)
+class LayerParameters(PromptParameters):
+    """What estimators whose head reads states take besides."""
+
+    _: KW_ONLY
+    prompt_layer: int = parameter(0, integer(0))
+
+
+@dataclass(eq=False, repr=False)
 class TextParameters(PromptParameters):
     """What estimators that read texts take besides."""
 
@@ -87,7 +95,7 @@ class TextParameters(PromptParameters):
 
 
 @dataclass(eq=False, repr=False)
-class ClassParameters(PromptParameters):
+class ClassParameters(LayerParameters):
     """What classifiers take besides."""
 
     _: KW_ONLY

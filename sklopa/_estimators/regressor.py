@@ -10,7 +10,7 @@ from sklearn.base import RegressorMixin
 
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
-from sklopa._estimators.parameters import TextParameters
+from sklopa._estimators.parameters import LayerParameters, TextParameters
 from sklopa._inputs.rules import VECTOR, integer
 from sklopa._public import public
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @public("sklopa")
 @dataclass(eq=False, repr=False)
-class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, TextParameters):
+class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, TextParameters):
     """Predict numbers from texts with a frozen language model and a soft prompt for each text.
 
     The same as :class:`LoPAClassifier` with squared error in the place of cross entropy. The
@@ -45,6 +45,11 @@ class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, TextParameters):
     bottleneck : int, default=256
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
+    prompt_layer : int, default=0
+        Layer whose input the prompt joins. 0 is the method as published. At a later layer those
+        below run once for a row, without the prompt, and training does not touch them: it is
+        faster, and a server that takes input embeddings cannot be sent such a prompt. With
+        ``depth="deep"`` there is a prompt for each layer from there on.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     depth : {"shallow", "deep"}, default="shallow"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklopa._backbone.language import FrozenLanguageModel, states_at
+from sklopa._backbone.language import FrozenLanguageModel, states_of
 from sklopa._batches.rows import Batch
 from sklopa._heads.head import StateHead
 from sklopa._tokens.template import Template
@@ -38,7 +38,7 @@ class VerbalizerHead(StateHead):
 
     def features(self, states: Tensor, batch: Batch) -> Tensor:
         """The state that the language-model head reads: (B, D)."""
-        return states_at(states, batch.texts.slot)
+        return states_of(states, batch.texts.slot)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits of the label words: (B, C)."""

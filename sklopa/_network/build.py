@@ -25,7 +25,7 @@ from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 def build_network(design: Design, seed: int = 0) -> LoPANetwork:
     """A network with fresh weights drawn from `seed`."""
-    frozen = live_model(design.backbone)
+    frozen = live_model(design.backbone).at_layer(design.prompt_layer)
     generator = torch.Generator().manual_seed(seed)
     encoder = live_model(design.encoder) if design.reads_instances else None
     return LoPANetwork(
@@ -63,6 +63,11 @@ def check_room(design: Design, owner: str, reads: str) -> None:
             raise UnsupportedBackbone(
                 f"{model.name!r} reads {model.reads}, and {owner} needs a model that reads {reads}."
             )
+    if design.prompt_layer and design.prompt_layer >= frozen.n_layers:
+        raise InvalidParameter(
+            f"{owner}: parameter prompt_layer must be below {frozen.n_layers}, the layers of "
+            f"{design.backbone.model}; got {design.prompt_layer}"
+        )
     if design.rank > frozen.prompt_width:
         raise InvalidParameter(
             f"{owner}: parameter rank must be at most {frozen.prompt_width}, the width of "

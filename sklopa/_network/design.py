@@ -27,6 +27,7 @@ class Design:
     generates : bool, whether targets are texts
     reserved : int, positions kept free behind the text for what is generated
     n_views : int, views of a row that the head reads: 2 with that of an earlier layer
+    prompt_layer : int, layer whose input the prompt joins
     prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
         As the estimator parameters of the same names.
     """
@@ -48,6 +49,7 @@ class Design:
     generates: bool = False
     reserved: int = 0
     n_views: int = 1
+    prompt_layer: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of the template in a dictionary of their own."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Rows that are prepared at once for a prediction: memory does not grow with their number.
 BLOCK_ROWS = 8192
+# The same with their states below the prompt, which take far more than tokens do.
+STATE_ROWS = 512
 
 
 class FittedNetwork:
@@ -53,11 +55,13 @@ class FittedNetwork:
         """The same, as one that was stored meanwhile: its live network is made anew."""
         return FittedNetwork(self.design, self.weights)
 
-    def prepare(self, inputs: Sequence[Any], memory: Memory = None) -> PreparedRows:
-        """All that is computed once for an input."""
+    def prepare(
+        self, inputs: Sequence[Any], memory: Memory = None, *, for_steps: bool = False
+    ) -> PreparedRows:
+        """All that is computed once for an input: for predictions, or for training steps."""
         from sklopa._network.prepare import prepare_rows
 
-        return prepare_rows(self.live(), self.design, inputs, memory)
+        return prepare_rows(self.live(), self.design, inputs, memory, for_steps=for_steps)
 
     def run(
         self,
@@ -80,8 +84,9 @@ class FittedNetwork:
         from sklopa._tokens.truncation import Truncation
 
         done, truncation, device = [], Truncation(), self.live().eval().device
-        for start in range(0, len(inputs), BLOCK_ROWS):
-            rows, cut = self.prepare(inputs[start : start + BLOCK_ROWS], memory)
+        n_rows = STATE_ROWS if self.design.prompt_layer else BLOCK_ROWS
+        for start in range(0, len(inputs), n_rows):
+            rows, cut = self.prepare(inputs[start : start + n_rows], memory)
             truncation += cut
             done.append(run_rows(rows, run, batch_size, device, on_rows))
         return np.concatenate(done), truncation

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from sklopa._backbone.frozen import Frozen
 from sklopa._batches.rows import Rows, Views
 from sklopa._embedding.instance import embed_rows
+from sklopa._embedding.lower_states import LowerStates
 from sklopa._loading.live import live_model
 from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
@@ -25,25 +28,54 @@ class PreparedRows(NamedTuple):
 
 
 def prepare_rows(
-    network: LoPANetwork, design: Design, inputs: Sequence[Any], memory: Memory = None
+    network: LoPANetwork,
+    design: Design,
+    inputs: Sequence[Any],
+    memory: Memory = None,
+    *,
+    for_steps: bool = False,
 ) -> PreparedRows:
-    """Tokens (or pixels) and instance embeddings, the latter also kept in a `memory` folder."""
+    """Tokens (or pixels) and instance embeddings, the latter also kept in a `memory` folder.
+
+    Where the prompt joins a later layer, the states below it are made ready too: in the precision
+    of training steps, or in that of predictions.
+    """
     frozen = network.frozen
     limit = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
-    tokens, n_truncated = frozen.reader(limit, design.template).read(inputs)
+    reader = frozen.reader(limit, design.template)
+    tokens, n_truncated = reader.read(inputs)
     truncation = Truncation(n_truncated, len(inputs), limit)
     if design.is_probe:
         return PreparedRows(Rows(views=embed_inputs(design, inputs, memory)), truncation)
-    if not design.reads_instances:
-        return PreparedRows(Rows(tokens=tokens), truncation)
-    encoder = live_model(design.encoder)
-    # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
-    limit = token_limit(encoder, design.max_length, 0)
-    if network.encoder is not None:
-        encoder_tokens, _ = encoder.reader(limit).read(inputs)
-        return PreparedRows(Rows(tokens=tokens, encoder_tokens=encoder_tokens), truncation)
-    views = embed_rows(encoder, inputs, limit, memory, design.n_views)
-    return PreparedRows(Rows(tokens=tokens, views=views), truncation)
+    lower = None
+    if design.prompt_layer:
+        dtype = frozen.in_steps.dtype if for_steps else frozen.dtype
+        lower = LowerStates(frozen, dtype, (limit, design.template))
+    views = encoder_tokens = None
+    if design.reads_instances:
+        encoder = live_model(design.encoder)
+        # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
+        encoder_limit = token_limit(encoder, design.max_length, 0)
+        if network.encoder is not None:
+            encoder_tokens, _ = encoder.reader(encoder_limit).read(inputs)
+        else:
+            keep, alike = None, design.encoder == design.backbone and design.template is None
+            if lower is not None and alike:  # one pass without a prompt gives both
+                encoder, keep = frozen, _keep_whole(lower, limit)
+            views = embed_rows(encoder, inputs, encoder_limit, memory, design.n_views, keep)
+    if lower is not None:
+        tokens = lower.attach(inputs, tokens)
+    return PreparedRows(Rows(tokens, views, encoder_tokens), truncation)
+
+
+def _keep_whole(lower: LowerStates, limit: int | None) -> Callable[[Any, Any, Tensor], None]:
+    """What keeps the states of rows that are read alike with a prompt and without."""
+
+    def keep(row: Any, tokens: Any, states: Tensor) -> None:
+        if limit is None or len(tokens) <= limit:
+            lower.keep(row, tokens, states)
+
+    return keep
 
 
 def embed_inputs(design: Design, inputs: Sequence[Any], memory: Memory = None) -> Views:

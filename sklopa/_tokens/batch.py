@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class Item(Protocol):
@@ -53,12 +54,15 @@ class Tokens:
         a target; -1 for the last one.
     target : ndarray of shape (K,), int64, or None
         Tokens to be generated, the end token included.
+    states : Tensor of shape (T, D), or None
+        What the layer of the prompt reads of them, where that is known.
     """
 
     ids: np.ndarray
     types: np.ndarray | None = None
     slot: int = -1
     target: np.ndarray | None = None
+    states: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,6 +84,7 @@ class TokenBatch:
     types : Tensor of shape (B, T), int64, or None
     slot : Tensor of shape (B,), int64; position of the token to read
     target, target_mask : Tensors of shape (B, K), int64, or None
+    states : Tensor of shape (B, T, D), or None
     """
 
     ids: Tensor
@@ -88,6 +93,7 @@ class TokenBatch:
     slot: Tensor
     target: Tensor | None = None
     target_mask: Tensor | None = None
+    states: Tensor | None = None
 
     @classmethod
     def collate(cls, rows: list[Tokens], pad_id: int = 0) -> TokenBatch:
@@ -98,7 +104,9 @@ class TokenBatch:
         slot = [row.slot if row.slot >= 0 else max(0, len(row) - 1) for row in rows]
         targets = [row.target for row in rows if row.target is not None]
         target, target_mask = _stack(targets) if targets else (None, None)
-        return cls(ids, mask, types, torch.tensor(slot), target, target_mask)
+        known = [row.states for row in rows if row.states is not None]
+        states = pad_sequence(known, batch_first=True) if len(known) == len(rows) else None
+        return cls(ids, mask, types, torch.tensor(slot), target, target_mask, states)
 
     def __len__(self) -> int:
         return len(self.ids)

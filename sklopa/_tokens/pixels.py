@@ -24,6 +24,7 @@ class Pixels:
 
     picture: Picture
     reader: PixelReader
+    states: Tensor | None = None  # (T, D), what the layer of the prompt reads, where it is known
 
     def __len__(self) -> int:
         return 1
@@ -31,21 +32,26 @@ class Pixels:
     @staticmethod
     def collate(rows: Sequence[Pixels]) -> PixelBatch:
         """Rows as one batch."""
-        return PixelBatch(torch.from_numpy(rows[0].reader.values([row.picture for row in rows])))
+        values = rows[0].reader.values([row.picture for row in rows])
+        known = [row.states for row in rows if row.states is not None]
+        states = torch.stack(known) if len(known) == len(rows) else None
+        return PixelBatch(torch.from_numpy(values), states)
 
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Pixels of B images, (B, channels, height, width), float32."""
+    """Pixels of B images, (B, channels, height, width), float32; perhaps states (B, T, D)."""
 
     values: Tensor
+    states: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def to(self, device: torch.device) -> PixelBatch:
         """The same batch on `device`."""
-        return replace(self, values=self.values.to(device))
+        states = None if self.states is None else self.states.to(device)
+        return replace(self, values=self.values.to(device), states=states)
 
 
 class PixelReader:

@@ -85,7 +85,7 @@ def prepare_data(
     fraction : float or None
         Share of the rows to hold out; None for none.
     """
-    rows, truncation = _learnable(network, task, examples, memory)
+    rows, truncation = _learnable(network, task, examples, memory, for_steps=True)
     rows = rows.with_group(equal_rows(examples.digests()))
     n_truncated, weights, held_out = truncation.n_cut, examples.targets.weights, None
     if watched is not None:
@@ -99,9 +99,14 @@ def prepare_data(
 
 
 def _learnable(
-    network: FittedNetwork, task: Task, examples: Examples, memory: Memory
+    network: FittedNetwork,
+    task: Task,
+    examples: Examples,
+    memory: Memory,
+    *,
+    for_steps: bool = False,
 ) -> tuple[Rows, Truncation]:
-    rows, truncation = network.prepare(examples.rows, memory)
+    rows, truncation = network.prepare(examples.rows, memory, for_steps=for_steps)
     return task.attach(rows, examples.targets, network), truncation
 
 

@@ -142,6 +142,12 @@ def _check_shareable(name: str, fitted: Any) -> None:
             f"MultiTaskPredictor: task {name!r} reads {fitted.reads}, and only rows of texts "
             "share batches; use the estimator alone"
         )
+    if fitted.network.design.prompt_layer:
+        raise InvalidParameter(
+            f"MultiTaskPredictor: task {name!r} has prompt_layer="
+            f"{fitted.network.design.prompt_layer}, and only prompts at the input share a batch; "
+            "fit it with prompt_layer=0"
+        )
     if fitted.network.design.depth == "deep":
         raise InvalidParameter(
             f"MultiTaskPredictor: task {name!r} has depth='deep', whose prompts enter at every "

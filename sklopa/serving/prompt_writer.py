@@ -121,6 +121,12 @@ def _of_client(design: Design, dtype: str) -> Backbone:
 def _check_servable(fitted: FittedTask, frozen: FrozenLanguageModel) -> None:
     if frozen.family.kind != "decoder":
         raise _unsupported(fitted)
+    if fitted.network.design.prompt_layer:
+        raise InvalidParameter(
+            f"{fitted.owner}: prompt_layer={fitted.network.design.prompt_layer} puts the prompt "
+            "between layers of the frozen model, and a server takes input embeddings only. Fit "
+            "with prompt_layer=0."
+        )
     if fitted.network.design.depth == "deep":
         raise InvalidParameter(
             f"{fitted.owner}: depth='deep' changes every layer of the frozen model, and a server "
