@@ -79,7 +79,7 @@ def probe(options, n_views, texts, labels, held_out, seed):
 
     started = time.perf_counter()
     encoder = estimator(options, seed, prompt_length=0, max_iter=1).fit(texts, labels)
-    read = encoder.transform if n_views == 1 else lambda rows: both_views(encoder, rows)
+    read = encoder.transform if n_views == 1 else lambda rows: both_views(options, rows)
     features = read(texts)
     search = GridSearchCV(
         make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
@@ -95,11 +95,36 @@ def probe(options, n_views, texts, labels, held_out, seed):
     return figures, search.classes_, search.predict_proba(read(held_out))
 
 
-def both_views(encoder, texts):
-    """What the head of a fitted classifier reads beside the states."""
-    from sklopa._network.prepare import embed_inputs
+def both_views(options, texts):
+    """What the head of a fitted classifier reads beside the states, by transformers alone.
 
-    return embed_inputs(encoder._design, encoder._check_inputs(texts, reset=False).rows).numpy()
+    Mean states two thirds up the layers, as long as the last ones, and the last ones; of a pair the
+    difference and the product of its texts.
+    """
+    import torch
+
+    from sklopa import Backbone
+
+    model, tokenizer = Backbone(options.model or estimator(options, 0).model).load()
+    if isinstance(texts[0], tuple):
+        u, v = (both_views(options, list(column)) for column in zip(*texts, strict=True))
+        parts = zip(np.split(u, 2, axis=1), np.split(v, 2, axis=1), strict=True)
+        return np.hstack([part for a, b in parts for part in (abs(a - b), a * b)])
+    views = []
+    for start in range(0, len(texts), 64):
+        batch = tokenizer(
+            list(texts[start : start + 64]), truncation=True, padding=True, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            states = model(**batch, output_hidden_states=True).hidden_states
+        mask = batch["attention_mask"].unsqueeze(-1)
+        earlier, last = (
+            (states[i] * mask).sum(dim=1) / mask.sum(dim=1)
+            for i in ((len(states) - 1) * 2 // 3, len(states) - 1)
+        )
+        scale = last.norm(dim=1, keepdim=True) / earlier.norm(dim=1, keepdim=True)
+        views.append(torch.cat([earlier * scale, last], dim=1).numpy())
+    return np.concatenate(views)
 
 
 def prompted(options, parameters, texts, labels, held_out, seed):
@@ -165,9 +190,9 @@ def read_model(options, method):
     from transformers import AutoModel, AutoTokenizer
 
     from sklopa import Backbone
-    from sklopa._loading.live import live_model
 
-    folder = live_model(Backbone(options.model or estimator(options, 0).model)).config.name_or_path
+    loaded, _ = Backbone(options.model or estimator(options, 0).model).load()
+    folder = loaded.config.name_or_path
     body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     if method == "LoRA":
         from peft import LoraConfig, get_peft_model

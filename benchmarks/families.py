@@ -20,14 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fakes"))
 import family_checks as checks
 import tiny
 import torch
-
-from sklopa._backbone.families import FAMILIES, REFUSED
-from sklopa._loading.live import live_model
+from tiny import FAMILIES, REFUSED
 
 
 def measure(name):
     """The cells of one family."""
-    frozen = live_model(tiny.backbone(name))
+    frozen = checks.frozen_of(name)
     generates = frozen.family.kind != "encoder"
     return [
         name,

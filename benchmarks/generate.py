@@ -102,16 +102,14 @@ def fit_lora(like, sources, targets, rate, seed):
     from transformers import get_linear_schedule_with_warmup
 
     from sklopa import Backbone
-    from sklopa._loading.live import live_model
 
     torch.manual_seed(seed)
-    frozen = live_model(Backbone(like.model))
-    tokenizer = frozen.tokenizer
+    loaded, tokenizer = Backbone(like.model).load()
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.05,
         target_modules=["q_proj", "v_proj"],
     )  # fmt: skip
-    model = get_peft_model(frozen.model, config).train()
+    model = get_peft_model(loaded, config).train()
     rows = [tokenize(tokenizer, s, t) for s, t in zip(sources, targets, strict=True)]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate)

@@ -17,6 +17,7 @@ import argparse
 import sys
 import tempfile
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,13 @@ class FullFineTuning:
         import torch
 
         from sklopa import Backbone
-        from sklopa._embedding.instance import TrainedEncoder
-        from sklopa._loading.live import live_model
 
-        self.frozen = live_model(Backbone(self.model))
+        model, self.processor = Backbone(self.model).load()
         self.classes_, codes = np.unique(y, return_inverse=True)
         torch.manual_seed(self.seed)
-        self.net = torch.nn.ModuleDict({"tower": TrainedEncoder(self.frozen)})
-        self.net["head"] = torch.nn.Linear(self.frozen.width, len(self.classes_))
-        self.net.to(self.frozen.device)
+        tower = deepcopy(model).float().requires_grad_(True)
+        head = torch.nn.Linear(model.config.hidden_size, len(self.classes_))
+        self.net = torch.nn.ModuleDict({"tower": tower, "head": head}).to(model.device)
         groups = [
             {"params": self.net["tower"].parameters(), "lr": self.learning_rate},
             {"params": self.net["head"].parameters(), "lr": 10 * self.learning_rate},
@@ -68,33 +67,35 @@ class FullFineTuning:
         steps = self.max_iter * -(-len(X) // 32)
         rates = [group["lr"] for group in groups]
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, steps, pct_start=0.1)
-        rows, targets = self.rows(X), torch.from_numpy(codes)
+        pixels, targets = self.pixels(X), torch.from_numpy(codes)
         for _ in range(self.max_iter):
-            for chunk in torch.randperm(len(rows)).split(32):
+            for chunk in torch.randperm(len(pixels)).split(32):
                 optimizer.zero_grad()
-                outputs = self.outputs([rows[i] for i in chunk])
+                outputs = self.outputs(pixels[chunk])
                 torch.nn.functional.cross_entropy(outputs.cpu(), targets[chunk]).backward()
                 optimizer.step()
                 schedule.step()
         self.n_trainable_parameters_ = sum(p.numel() for p in self.net.parameters())
         return self
 
-    def rows(self, X):
-        from sklopa._inputs.images import check_images
+    def pixels(self, X):
+        from PIL import Image
 
-        return self.frozen.reader().read(check_images(X).rows)[0]
+        images = [Image.fromarray(np.asarray(image)).convert("RGB") for image in X]
+        return self.processor(images=images, return_tensors="pt")["pixel_values"]
 
-    def outputs(self, rows):
-        pixels = rows[0].collate(rows).to(self.frozen.device)
-        return self.net["head"](self.net["tower"](pixels))
+    def outputs(self, pixels):
+        device = next(self.net.parameters()).device
+        states = self.net["tower"](pixels.to(device)).last_hidden_state
+        return self.net["head"](states[:, 0])  # the class token
 
     def score(self, X, y):
         import torch
 
-        rows = self.rows(X)
+        pixels = self.pixels(X)
         with torch.inference_mode():
-            parts = [self.outputs(rows[i : i + 64]).argmax(1).cpu() for i in range(0, len(X), 64)]
-        return float((self.classes_[torch.cat(parts).numpy()] == y).mean())
+            found = [self.outputs(part).argmax(1).cpu() for part in pixels.split(64)]
+        return float((self.classes_[torch.cat(found).numpy()] == y).mean())
 
 
 def make(options, method, rate, seed):

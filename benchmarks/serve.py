@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 from harness import machine, print_header, print_row
 
-from sklopa import LoPAClassifier, LoPAGenerator
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa.serving import MultiTaskPredictor, PromptClient
 
 WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
@@ -46,16 +46,13 @@ def save_default(folder):
     """SmolLM2 in float32, from whatever form it is installed in."""
     import transformers
 
-    from sklopa import Backbone
-
-    model = LoPAGenerator(Backbone(LoPAGenerator().model, dtype="float32"), prompt_length=0)
-    frozen = model.fit(["a"], ["b"])._live_network().frozen
+    frozen, tokenizer = Backbone(LoPAGenerator().model, dtype="float32").load()
     config = deepcopy(frozen.config)
     config.__dict__.pop("quantization_config", None)
     plain = transformers.AutoModelForCausalLM.from_config(config)
-    plain.load_state_dict(frozen.model.state_dict())
+    plain.load_state_dict(frozen.state_dict())
     plain.save_pretrained(folder)
-    frozen.tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 # ---------------------------------------------------------------------- in one process
@@ -179,7 +176,8 @@ def benchmark_server(options):
     kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
     print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
     print(f"A task stores {stored:.2f} MiB\n")
-    ids = model._live_network().frozen.tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
+    _, tokenizer = Backbone(options.model).load()
+    ids = tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
     plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
     runs = {"plain text of equal length": plain, "LoPA prompts": made}
     with tempfile.TemporaryDirectory() as folder:

@@ -33,9 +33,8 @@ def data(options, n):
 def folder():
     """Where the weights lie."""
     from sklopa import Backbone
-    from sklopa._loading.live import live_model
 
-    return live_model(Backbone(MODEL)).config.name_or_path
+    return Backbone(MODEL).load()[0].config.name_or_path
 
 
 # ---------------------------------------------------------------------- our side
@@ -142,20 +141,19 @@ def hold_backbone(holds, dtype):
 
     from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
 
-    from sklopa import Backbone
-    from sklopa._loading.live import live_model
+    from sklopa import Backbone, LoPAClassifier
 
     backbone = Backbone(MODEL, dtype=dtype)
-    live_model(backbone)  # tokenizer and code, which are not the weights, have been there before
+    backbone.load()  # tokenizer and code, which are not the weights, have been there before
     backbone.release()
     gc.collect()
     before, cost, size = proportional_mib(), 0.0, 1.0
     if holds:
-        frozen = live_model(backbone)
-        for model in {frozen.model, frozen.in_steps.model}:
-            for parameter in model.parameters():
-                parameter.sum()  # every page is touched
-        size = sum(p.numel() * p.element_size() for p in frozen.model.parameters()) / 2**20
+        model, _ = backbone.load()
+        LoPAClassifier(backbone, max_iter=1).fit(["a", "b"] * 8, [0, 1] * 8)
+        for parameter in model.parameters():
+            parameter.sum()  # every page is touched
+        size = sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
     time.sleep(10)  # until the other worker is here too
     if holds:
         cost = proportional_mib() - before

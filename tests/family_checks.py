@@ -11,6 +11,7 @@ from sklopa import Backbone, LoPAClassifier
 from sklopa._backbone.prompted import pad_left, prepend
 from sklopa._heads.likelihood import _join, target_logits
 from sklopa._heads.writing import Decoding, _session, write_texts
+from sklopa._loading.live import live_model
 from sklopa._network.build import build_network
 from sklopa._network.design import Design
 from sklopa._network.prepare import prepare_rows
@@ -19,6 +20,11 @@ from sklopa._tokens.batch import TokenBatch
 TEXTS = ["the film was good", "bad", "a very awful book and it was not the plot", ""]
 LABELS = ["pos", "neg", "neg", "pos"]
 PROMPT_LENGTH = 3
+
+
+def frozen_of(family):
+    """The frozen tiny model of a family."""
+    return live_model(tiny.backbone(family))
 
 
 def batch_of(frozen, texts):

@@ -8,7 +8,7 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sklopa import Backbone
-from sklopa._backbone.families import FAMILIES
+from sklopa._backbone.families import FAMILIES, REFUSED  # noqa: F401  (for a benchmark)
 
 WIDTH, LAYERS, POSITIONS = 32, 2, 96
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[EOS]"]

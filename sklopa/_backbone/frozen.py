@@ -131,6 +131,11 @@ class Frozen(ABC, Generic[BatchT]):
     def n_layers(self) -> int:
         """L, the layers that are run one after the other."""
 
+    @property
+    @abstractmethod
+    def reads_with(self) -> Any:
+        """The tokenizer, or image processor."""
+
     @abstractmethod
     def reader(self, max_tokens: int | None, template: Template | None = None) -> Reader:
         """What reads rows for this model, within a limit of tokens."""

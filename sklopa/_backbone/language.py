@@ -113,6 +113,11 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """L, the layers that are run one after the other."""
         return self.config.num_hidden_layers
 
+    @property
+    def reads_with(self) -> Any:
+        """The tokenizer."""
+        return self.tokenizer
+
     def reader(self, max_tokens: int | None, template: Template | None = None) -> TextReader:
         """A reader of texts for this model."""
         return TextReader(

@@ -85,6 +85,11 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         """D of the rows that enter the first layer."""
         return self.tower_config.hidden_size
 
+    @property
+    def reads_with(self) -> Any:
+        """The image processor."""
+        return self.processor
+
     def reader(
         self, max_tokens: int | None = None, template: Template | None = None
     ) -> PixelReader:

@@ -77,7 +77,7 @@ class Images:
 
     rows: list[Picture]
     n_columns: int = 1
-    names: None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

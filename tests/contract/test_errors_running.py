@@ -79,12 +79,24 @@ def test_a_loss_that_is_not_finite_restores_the_state_before(monkeypatch, make_c
 def test_a_loss_that_is_not_finite_at_once_leaves_the_estimator_unfitted(
     monkeypatch, make_classifier
 ):
-    clf = make_classifier().fit(TEXTS, LABELS)
+    clf = make_classifier()
     diverge(monkeypatch, in_epoch=1)
     with raises(ValueError, "not finite in epoch 1", "not fitted"):
         clf.fit(TEXTS, LABELS)
     with pytest.raises(NotFittedError):
         clf.predict(TEXTS)
+
+
+def test_a_refit_that_fails_at_once_leaves_the_estimator_as_it_was(monkeypatch, make_classifier):
+    clf = make_classifier().fit(TEXTS, LABELS)
+    before, state = clf.predict_proba(TEXTS), clf.__getstate__()
+    diverge(monkeypatch, in_epoch=1)
+    with raises(ValueError, "not finite in epoch 1", "as before"):
+        clf.fit([(text, text) for text in TEXTS], LABELS)
+    with raises(ValueError, "labels"):
+        clf.fit(TEXTS, [None] * len(TEXTS))
+    assert clf.__getstate__().keys() == state.keys()
+    np.testing.assert_array_equal(clf.predict_proba(TEXTS), before)
 
 
 def test_a_loss_that_overflows_is_a_failed_fit(make_classifier):

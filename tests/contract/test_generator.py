@@ -240,12 +240,8 @@ def test_chat_template_wraps_the_source_and_can_be_left_out():
     options = {"prompt_length": 2, "rank": 1, "bottleneck": 4, "max_iter": 1}
     wrapped = LoPAGenerator(backbone, **options).fit(SOURCES, TARGETS)
     assert design_of(wrapped).template == Template("the {text} and it", special_tokens=False)
-    assert (
-        LoPAGenerator(backbone, chat_template=None, **options)
-        .fit(SOURCES, TARGETS)
-        ._design.template
-        is None
-    )
+    bare = LoPAGenerator(backbone, chat_template=None, **options).fit(SOURCES, TARGETS)
+    assert design_of(bare).template is None
 
 
 def test_grid_search_by_exact_match_and_by_log_likelihood():
