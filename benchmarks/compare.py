@@ -103,9 +103,9 @@ def both_views(options, texts):
     """
     import torch
 
-    from sklopa import Backbone
+    from sklopa import load_model
 
-    model, tokenizer = Backbone(options.model or estimator(options, 0).model).load()
+    model, tokenizer = load_model(options.model or estimator(options, 0).model)
     if isinstance(texts[0], tuple):
         u, v = (both_views(options, list(column)) for column in zip(*texts, strict=True))
         parts = zip(np.split(u, 2, axis=1), np.split(v, 2, axis=1), strict=True)
@@ -189,9 +189,9 @@ def read_model(options, method):
     """The model without a head, with LoRA (r = 8) in it or all of it to be trained."""
     from transformers import AutoModel, AutoTokenizer
 
-    from sklopa import Backbone
+    from sklopa import load_model
 
-    loaded, _ = Backbone(options.model or estimator(options, 0).model).load()
+    loaded, _ = load_model(options.model or estimator(options, 0).model)
     folder = loaded.config.name_or_path
     body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     if method == "LoRA":

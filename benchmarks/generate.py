@@ -101,10 +101,10 @@ def fit_lora(like, sources, targets, rate, seed):
     from peft import LoraConfig, TaskType, get_peft_model
     from transformers import get_linear_schedule_with_warmup
 
-    from sklopa import Backbone
+    from sklopa import Backbone, load_model
 
     torch.manual_seed(seed)
-    loaded, tokenizer = Backbone(like.model).load()
+    loaded, tokenizer = load_model(like.model)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.05,
         target_modules=["q_proj", "v_proj"],

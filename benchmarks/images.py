@@ -51,9 +51,9 @@ class FullFineTuning:
     def fit(self, X, y):
         import torch
 
-        from sklopa import Backbone
+        from sklopa import load_model
 
-        model, self.processor = Backbone(self.model).load()
+        model, self.processor = load_model(self.model)
         self.classes_, codes = np.unique(y, return_inverse=True)
         torch.manual_seed(self.seed)
         tower = deepcopy(model).float().requires_grad_(True)

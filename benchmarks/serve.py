@@ -29,7 +29,7 @@ import httpx
 import numpy as np
 from harness import machine, print_header, print_row
 
-from sklopa import Backbone, LoPAClassifier, LoPAGenerator
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
 from sklopa.serving import MultiTaskPredictor, PromptClient
 
 WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
@@ -46,7 +46,7 @@ def save_default(folder):
     """SmolLM2 in float32, from whatever form it is installed in."""
     import transformers
 
-    frozen, tokenizer = Backbone(LoPAGenerator().model, dtype="float32").load()
+    frozen, tokenizer = load_model(Backbone(LoPAGenerator().model, dtype="float32"))
     config = deepcopy(frozen.config)
     config.__dict__.pop("quantization_config", None)
     plain = transformers.AutoModelForCausalLM.from_config(config)
@@ -176,7 +176,7 @@ def benchmark_server(options):
     kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
     print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
     print(f"A task stores {stored:.2f} MiB\n")
-    _, tokenizer = Backbone(options.model).load()
+    _, tokenizer = load_model(options.model)
     ids = tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
     plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
     runs = {"plain text of equal length": plain, "LoPA prompts": made}

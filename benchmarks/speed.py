@@ -32,9 +32,9 @@ def data(options, n):
 
 def folder():
     """Where the weights lie."""
-    from sklopa import Backbone
+    from sklopa import load_model
 
-    return Backbone(MODEL).load()[0].config.name_or_path
+    return load_model(MODEL)[0].config.name_or_path
 
 
 # ---------------------------------------------------------------------- our side
@@ -141,15 +141,15 @@ def hold_backbone(holds, dtype):
 
     from transformers import AutoModel, BertModel  # noqa: F401  (the libraries, imported)
 
-    from sklopa import Backbone, LoPAClassifier
+    from sklopa import Backbone, LoPAClassifier, load_model
 
     backbone = Backbone(MODEL, dtype=dtype)
-    backbone.load()  # tokenizer and code, which are not the weights, have been there before
+    load_model(backbone)  # tokenizer and code, which are not the weights, have been there before
     backbone.release()
     gc.collect()
     before, cost, size = proportional_mib(), 0.0, 1.0
     if holds:
-        model, _ = backbone.load()
+        model, _ = load_model(backbone)
         LoPAClassifier(backbone, max_iter=1).fit(["a", "b"] * 8, [0, 1] * 8)
         for parameter in model.parameters():
             parameter.sum()  # every page is touched

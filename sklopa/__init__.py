@@ -13,6 +13,7 @@ from sklopa._estimators.image_classifier import LoPAImageClassifier
 from sklopa._estimators.load import load
 from sklopa._estimators.regressor import LoPARegressor
 from sklopa._loading.description import Backbone
+from sklopa._loading.shared import load_model
 from sklopa._version import __version__
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "datasets",
     "errors",
     "load",
+    "load_model",
     "metrics",
     "serving",
 ]

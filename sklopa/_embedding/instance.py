@@ -72,8 +72,9 @@ def embed_rows(
             if n_views == 1 and keep is None:
                 return read_instances(frozen, batch).cpu().numpy()
             seen = frozen.unprompted(batch)
-            for i, states in zip(indices if keep else (), seen.lower, strict=False):
-                keep(missing[i], tokens[i], states)
+            if keep is not None:
+                for i, states in zip(indices, seen.lower, strict=True):
+                    keep(missing[i], tokens[i], states)
             if n_views == 1:
                 return frozen.pool(seen.last, batch).cpu().numpy()
             return as_views(frozen, seen, batch).joined().cpu().numpy()

@@ -97,16 +97,6 @@ class Backbone:
         """
         return LiveBackbone(model, tokenizer)
 
-    def load(self) -> tuple[Any, Any]:
-        """The live model and its tokenizer (or image processor), as all estimators share them.
-
-        Look, and run, but do not change them.
-        """
-        from sklopa._loading.live import live_model
-
-        frozen = live_model(self)
-        return frozen.model, frozen.reads_with
-
     def release(self) -> None:
         """Free the weights. The next use loads them again."""
         registry.drop(self)
