@@ -68,16 +68,8 @@ def embed_rows(
         lengths = np.array([len(row) for row in tokens])
 
         def embed(indices: np.ndarray) -> np.ndarray:
-            batch = collate([tokens[i] for i in indices]).to(frozen.device)
-            if n_views == 1 and keep is None:
-                return read_instances(frozen, batch).cpu().numpy()
-            seen = frozen.unprompted(batch)
-            if keep is not None:
-                for i, states in zip(indices, seen.lower, strict=True):
-                    keep(missing[i], tokens[i], states)
-            if n_views == 1:
-                return frozen.pool(seen.last, batch).cpu().numpy()
-            return as_views(frozen, seen, batch).joined().cpu().numpy()
+            chosen = [(missing[i], tokens[i]) for i in indices]
+            return _embed_batch(frozen, chosen, n_views, keep)
 
         for indices, vectors in run_in_batches(lengths, _CHUNK_ROWS, embed):
             yield from zip(indices.tolist(), vectors, strict=True)
@@ -91,6 +83,25 @@ def embed_rows(
         return Views(joined)
     earlier, last = joined.chunk(2, dim=1)
     return Views(last, earlier)
+
+
+def _embed_batch(
+    frozen: Frozen[Any],
+    chosen: Sequence[tuple[Any, Any]],
+    n_views: int,
+    keep: Callable[[Any, Any, Tensor], None] | None,
+) -> np.ndarray:
+    """Embeddings (B, n_views E) of rows with their tokens."""
+    batch = collate([tokens for _, tokens in chosen]).to(frozen.device)
+    if n_views == 1 and keep is None:
+        return read_instances(frozen, batch).cpu().numpy()
+    seen = frozen.unprompted(batch)
+    if keep is not None:
+        for (row, tokens), states in zip(chosen, seen.lower, strict=True):
+            keep(row, tokens, states)
+    if n_views == 1:
+        return frozen.pool(seen.last, batch).cpu().numpy()
+    return as_views(frozen, seen, batch).joined().cpu().numpy()
 
 
 def _compared(columns: Tensor) -> Tensor:

@@ -137,7 +137,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         BackboneNotFound, UnsupportedBackbone
             If there is no such model, or it cannot do what is asked of it.
         FitFailed
-            If the loss is not finite.
+            If the loss is not finite. An estimator that was fitted before stays as it was.
+        KeyboardInterrupt
+            On Ctrl-C, after the best state so far was kept: the estimator can be used.
         """
         from sklopa._training import fit as stages
 
@@ -309,6 +311,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 ConvergenceWarning,
                 stacklevel=3,
             )
+            raise KeyboardInterrupt  # goes on, so that a script or a search stops
 
     # ------------------------------------------------------------------ checks
 

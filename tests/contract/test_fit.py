@@ -2,12 +2,14 @@
 
 import inspect
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from helpers import COLOURS, assert_same_state, weights_of, with_weights
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 from sklopa import LoPAClassifier
 from sklopa._tasks.classification import SingleLabel
@@ -302,11 +304,26 @@ def interrupt(monkeypatch, in_epoch, after_steps):
     monkeypatch.setattr(Trainer, "_step", counted_step)
 
 
+@contextmanager
+def stopped(text):
+    """The interrupt goes on, and a warning says what was kept."""
+    with pytest.warns(ConvergenceWarning, match=text), pytest.raises(KeyboardInterrupt):
+        yield
+
+
+def test_an_interrupted_search_stops(monkeypatch, make_classifier, reviews):
+    interrupt(monkeypatch, in_epoch=2, after_steps=1)
+    search = GridSearchCV(make_classifier(max_iter=5), {"rank": [0, 1]}, cv=2)
+    with stopped("interrupted in epoch 2 of 5"):
+        search.fit(*reviews)
+    assert not hasattr(search, "cv_results_")
+
+
 def test_interrupted_fit_keeps_the_best_state_and_says_so(monkeypatch, make_classifier, reviews):
     states = scripted_scores(monkeypatch, [0.9, 0.1, 0.2])
     interrupt(monkeypatch, in_epoch=3, after_steps=1)
     clf = make_classifier(max_iter=5, early_stopping=True)
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 3 of 5"):
+    with stopped("interrupted in epoch 3 of 5"):
         clf.fit(*reviews)
     assert clf.n_iter_ == len(clf.loss_curve_) == 2
     assert clf.best_validation_score_ == 0.9
@@ -320,7 +337,7 @@ def test_interrupted_fit_without_validation_keeps_the_last_whole_epoch(
     states = scripted_scores(monkeypatch, [0.9, 0.1, 0.2])
     interrupt(monkeypatch, in_epoch=3, after_steps=2)
     clf = make_classifier(max_iter=5)
-    with pytest.warns(ConvergenceWarning, match="interrupted in epoch 3 of 5"):
+    with stopped("interrupted in epoch 3 of 5"):
         clf.fit(texts, labels, X_val=texts, y_val=labels)
     assert clf.n_iter_ == 2
     assert_state(clf, states[1])
@@ -329,7 +346,7 @@ def test_interrupted_fit_without_validation_keeps_the_last_whole_epoch(
 def test_fit_interrupted_in_its_first_epoch_can_predict(monkeypatch, make_classifier, reviews):
     interrupt(monkeypatch, in_epoch=1, after_steps=1)
     clf = make_classifier(max_iter=5)
-    with pytest.warns(ConvergenceWarning, match="epoch 1 of 5"):
+    with stopped("epoch 1 of 5"):
         clf.fit(*reviews)
     assert clf.n_iter_ == 0
     assert np.isfinite(clf.decision_function(reviews[0])).all()
