@@ -239,6 +239,9 @@ OF_FUNCTIONS = {
     "the signature of the test's function",
 }
 
+# These depend on the version of Python: the one was possible once, the other brings it down.
+NOT_EVERYWHERE = {"a jump without a trace function", "another interpreter"}
+
 # What the forgers share: all that can be reached, and ways to say it.
 _REACH = r"""
 import gc, io, marshal, os, signal, socket, struct, sys, threading, time, types

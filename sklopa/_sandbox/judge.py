@@ -34,6 +34,12 @@ ENDED = b"ended\n"
 TEST_NAME = "<test>"
 
 
+def compile_test(text):
+    """Compile where no program can see the text; asserts stay, however Python was started."""
+    code = compile(text, TEST_NAME, "exec", dont_inherit=True, optimize=0)
+    return marshal.dumps(without_lines(code))
+
+
 def without_lines(code):
     """Return the code without line numbers, so that no frame that runs it can be moved.
 

@@ -36,7 +36,6 @@ somebody wrote to attack belong in a virtual machine.
 
 import functools
 import json
-import marshal
 import math
 import os
 import platform
@@ -51,7 +50,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sklopa._sandbox.judge import KEY_SIZE, TEST_NAME, without_lines
+from sklopa._sandbox.judge import KEY_SIZE, compile_test
 from sklopa._sandbox.watch import Follower
 from sklopa.errors import InvalidInput, SandboxUnavailable
 
@@ -131,7 +130,7 @@ def run_isolated(
     check_limits(timeout, memory_limit)
     _refuse_other_systems()
     try:
-        compiled = _compile(test)
+        compiled = compile_test(test)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return SandboxResult(False, "failed", f"the test is not valid Python: {error}")
     base = tempfile.mkdtemp(prefix="sklopa-")
@@ -159,12 +158,6 @@ def check_limits(timeout: float, memory_limit: float) -> None:
             f"memory_limit is {memory_limit!r} MiB; it must be a finite number, and the "
             f"interpreter itself needs {_SMALLEST_MEMORY}."
         )
-
-
-def _compile(test: str) -> bytes:
-    """Compile here, where no program can see the text; asserts stay, however Python was started."""
-    code = compile(test, TEST_NAME, "exec", dont_inherit=True, optimize=0)
-    return marshal.dumps(without_lines(code))
 
 
 def _refuse_other_systems() -> None:
