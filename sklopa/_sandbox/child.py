@@ -1,4 +1,4 @@
-"""What runs inside the sandbox: lock the own process for good, then execute foreign code.
+"""What runs inside the sandbox: lock the own process for good, then judge a program.
 
 :func:`sklopa._sandbox.run.run_isolated` calls :func:`main` in a fresh interpreter; nothing else
 does. It imports the standard library only, so that it starts fast. The order matters: all
@@ -10,16 +10,14 @@ Sources: Linux manual pages landlock(7), capabilities(7), prctl(2), setrlimit(2)
 
 import ctypes
 import json
-import linecache
 import os
 import platform
 import resource
 import signal
 import sys
-import traceback
-import types
 
 from sklopa._sandbox.filter import filter_rows
+from sklopa._sandbox.judge import judge
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,11 +39,11 @@ def _prctl(option, value, *rest):
     return _check(_libc.prctl(option, *words))
 
 
-def restrict_system_calls():
+def restrict_system_calls(channel):
     """Install the filter for this process and all its later threads (seccomp, mode 2)."""
     machine = platform.machine()
     try:
-        rows = filter_rows(machine, os.getpid())
+        rows = filter_rows(machine, os.getpid(), channel)
     except KeyError:
         raise Missing(f"a system-call filter for the machine type {machine!r}") from None
 
@@ -146,16 +144,23 @@ def follow_caller(caller):
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def same_python(version):
+    """Code travels compiled, so both sides must be the same Python."""
+    if version != sys.version:
+        raise Missing(f"the caller's Python at {sys.executable}, which is {sys.version}")
+
+
 def lock(settings):
     """Put every protection in place, in the order in which they need one another."""
     folder, caller = settings["folder"], settings["caller"]
     steps = {
+        "the caller's Python": lambda: same_python(settings["python"]),
         "the end together with the caller": lambda: follow_caller(caller),
         "limits on memory, time and files": lambda: limit_resources(settings),
         "no new privileges": lambda: _prctl(38, 1),
         "file access rules (Landlock)": lambda: restrict_files(folder, settings["readable"]),
         "giving up capabilities": drop_privileges,
-        "a system-call filter (seccomp)": restrict_system_calls,
+        "a system-call filter (seccomp)": lambda: restrict_system_calls(settings["channel"]),
         "a check of all of these": lambda: verify(folder, caller),
     }
     for name, step in steps.items():
@@ -165,69 +170,27 @@ def lock(settings):
             raise Missing(f"{name}: {error.strerror}") from error
 
 
-# ---- the foreign code ----
-
-
-def execute(program, test):
-    """Run both texts in one fresh ``__main__``; returns what happened, None for a pass."""
-    # Taken before foreign code runs: it may replace the builtins and the functions of sys.
-    run, settrace, setprofile = exec, sys.settrace, sys.setprofile
-    show = traceback.print_exception
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    sys.argv = ["program.py"]
-    exits, memory, anything = SystemExit, MemoryError, BaseException
-    try:
-        codes = []
-        for name, text in (("<program>", program), ("<test>", test)):
-            linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-            codes.append(compile(text, name, "exec", dont_inherit=True))
-        for code in codes:
-            run(code, module.__dict__)
-            settrace(None)
-            setprofile(None)
-    except exits:
-        return b"exited"
-    except memory:
-        return b"memory"
-    except anything as error:
-        # No contextlib here and below: foreign code may have replaced what it relies on.
-        try:  # noqa: SIM105
-            show(None, error, error.__traceback__.tb_next)  # from the first foreign line on
-        except anything:  # streams replaced or closed by the program: nothing left to show
-            pass
-        return b"failed"
-    return None
-
-
-def prover(channel, proof):
-    """Keep the proof out of the variables that foreign code sees by walking up the stack."""
-    write = os.write
-    return lambda outcome: write(channel, outcome or proof)
-
-
 def main():
-    """Read the settings from standard input, lock, run, prove."""
+    """Read the settings from standard input, lock, judge the program."""
     settings = json.load(sys.stdin.buffer)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    leave = os._exit
-    tell = prover(settings["channel"], settings.pop("proof").encode())
+    write, leave, channel = os.write, os._exit, settings["channel"]
     for name in [name for name in sys.modules if name.split(".")[0] == "sklopa"]:
         del sys.modules[name]  # this stripped package is nothing that a program should import
     sys.path += settings["site_packages"]
     try:
         lock(settings)
     except Exception as error:
-        tell(f"missing {error}".encode())
+        write(channel, f"missing {error}".encode())
         leave(1)
-    tell(b"ready\n")
-    outcome = execute(settings["program"], settings["test"])
+    write(channel, b"ready\n")
+    failure = judge(settings["program"], channel, settings["site_packages"])
     for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105
+        try:  # noqa: SIM105 - no contextlib: foreign code may have replaced what it relies on
             stream.flush()
         except BaseException:  # replaced or closed by the program; its output is not the point
             pass
-    tell(outcome)
+    write(channel, failure)
     leave(0)

@@ -94,8 +94,14 @@ def _open_rules(argument):
     return [*rules, _ALLOW]
 
 
-def _checked(pid):
+def _unless_peeking(argument):
+    """Refuse MSG_PEEK: what was sent to the interpreter is read once, by whoever reads it."""
+    return [_load(argument), *_if(0x45, 0x2, [_DENY]), _ALLOW]
+
+
+def _checked(pid, channel=-1):
     """List the calls whose arguments decide, as {name:x86_64:aarch64: rules}."""
+    channel &= 0xFFFFFFFF
     return {
         "kill:62:129": _only(0, [pid]),
         "tgkill:234:131": _only(0, [pid]),
@@ -106,6 +112,21 @@ def _checked(pid):
         "fcntl:72:25": _except(1, _FCNTL_REFUSED),
         "open:2:-": _open_rules(1),
         "openat:257:56": _open_rules(2),
+        # the channel to the caller stays what it is, whatever the program closes
+        "close:3:57": [_load(0), *_if(0x15, channel, [_answer(errno.EBADF)]), _ALLOW],
+        # the C library gives up where this fails, so success is pretended and nothing closed
+        "close_range:436:436": [
+            _load(0),
+            *_if(0x25, channel, [_ALLOW]),
+            _load(1),
+            *_if(0x25, channel - 1, [_answer(0)]),
+            _ALLOW,
+        ],
+        "dup2:33:-": _except(1, [channel]),
+        "dup3:292:24": _except(1, [channel]),
+        "recvfrom:45:207": _unless_peeking(3),
+        "recvmsg:47:212": _unless_peeking(2),
+        "recvmmsg:299:243": _unless_peeking(3),
         "clone:56:220": [_load(0), *_if(0x45, 0x10000, [_ALLOW]), _DENY],  # threads only
         # a shared mapping of a file is written without any call that could be counted
         "mmap:9:222": [_load(3), *_if(0x45, 0x20, [_ALLOW]), *_if(0x45, 0x1, [_DENY]), _ALLOW],
@@ -118,8 +139,8 @@ def _checked(pid):
     }
 
 
-def filter_rows(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
-    """Write the filter of a machine type for the process `pid`.
+def filter_rows(machine: str, pid: int, channel: int = -1) -> list[tuple[int, int, int, int]]:
+    """Write the filter of a machine type for the process `pid`, which keeps `channel` open.
 
     Returns
     -------
@@ -129,7 +150,7 @@ def filter_rows(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
     arch, column = _MACHINES[machine]
     groups = [(names, [_DENY]) for names in _REFUSED.values()]
     groups += [(_MISSING, [_answer(errno.ENOSYS)]), (_PRETENDED, [_answer(0)])]
-    groups += list(_checked(pid).items())
+    groups += list(_checked(pid, channel).items())
     rows = [(0x20, 0, 0, 4), (0x15, 1, 0, arch), _KILL, (0x20, 0, 0, 0)]
     rows += _if(0x25, _NEWEST_SYSTEM_CALL, [_answer(errno.ENOSYS)])
     for names, body in groups:

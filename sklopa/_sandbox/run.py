@@ -1,8 +1,8 @@
 """Run one Python program that nobody vouches for, in a process of its own.
 
 Used to score generated code. :func:`run_isolated` is the only entry; what happens inside the
-new process is in ``_sandbox_child.py``, and what watches it from outside in
-``_sandbox_watch.py``.
+new process is in ``child.py`` (the locks) and ``judge.py`` (the program and its test), and what
+watches it from outside in ``watch.py``.
 
 What holds, on Linux (x86_64 and aarch64), for root and for an ordinary user alike, without any
 privilege and inside containers:
@@ -30,9 +30,8 @@ one that was started without Landlock, another machine type),
 :class:`~sklopa.errors.SandboxUnavailable` names it: a program never runs with less.
 
 This is a guard rail against faulty and careless programs, not a security boundary: the kernel
-is shared, threads and files are counted every 20 ms and not at every call, and a pass is
-proven by a random text that the program is not told but, being in the same process, could
-search for. Programs that somebody wrote to attack belong in a virtual machine.
+is shared, and threads and files are counted every 20 ms and not at every call. Programs that
+somebody wrote to attack belong in a virtual machine.
 """
 
 import functools
@@ -43,6 +42,7 @@ import platform
 import secrets
 import shutil
 import site
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -50,6 +50,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from sklopa._sandbox.judge import KEY_SIZE, compile_test
 from sklopa._sandbox.watch import Follower
 from sklopa.errors import InvalidInput, SandboxUnavailable
 
@@ -82,7 +83,7 @@ class SandboxResult:
         True when program and test ran to their end without an exception.
     reason : str
         ``"passed"``; ``"failed"``: an exception, a syntax error included; ``"exited"``: it
-        left before its end, with ``sys.exit`` or ``os._exit``; ``"timeout"``; ``"memory"``;
+        left before its end, or meddled with the answer; ``"timeout"``; ``"memory"``;
         ``"threads"``: more than 64; ``"output"``: more than 64 MiB written; ``"files"``: more
         than 1000 files and folders; ``"crashed"``: killed by a signal such as SIGSEGV.
     output : str
@@ -100,16 +101,16 @@ def run_isolated(
     """Run a program, then a test in the same namespace, in a locked process of its own.
 
     See the top of the module for what the process can and cannot do. Both texts run as
-    ``__main__``; packages of the interpreter's site-packages folder can be imported, those of
-    a user's home folder cannot. Standard input is empty, the hash seed is 0, the time zone
+    ``__main__``; the process is sent the test when the program has ended, be it with
+    ``sys.exit(0)``. Packages of the interpreter's site-packages folder can be imported, those
+    of a user's home folder cannot. Standard input is empty, the hash seed is 0, the time zone
     UTC. ``chmod`` and ``utime`` pretend success and change nothing. System calls newer than
     Linux 6.1, ``mmap`` of files with write-back and sub-processes fail.
 
     Parameters
     ----------
     program, test : str
-        Python source. They are compiled one by one, so that an open quote or an ``if`` at the
-        end of the program cannot swallow the test.
+        Python source. The test is compiled here, without line numbers.
     timeout : float, default=5.0
         Wall-clock seconds for both, from the moment the interpreter is ready.
     memory_limit : float, default=512
@@ -128,19 +129,22 @@ def run_isolated(
     """
     check_limits(timeout, memory_limit)
     _refuse_other_systems()
+    try:
+        compiled = compile_test(test)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return SandboxResult(False, "failed", f"the test is not valid Python: {error}")
     base = tempfile.mkdtemp(prefix="sklopa-")
     try:
         folder = os.path.join(base, "work")
         os.mkdir(folder, 0o700)
         settings = {
             "program": program,
-            "test": test,
-            "proof": secrets.token_hex(16),
+            "python": sys.version,
             "folder": os.path.realpath(folder),
             "memory": int(memory_limit * _MIB),
             "cpu_seconds": int(timeout) + 2,
         }
-        return _run(settings, timeout)
+        return _run(settings, compiled, timeout)
     finally:
         _remove_tree(base)
 
@@ -201,28 +205,24 @@ def _environment(folder: str) -> dict[str, str]:
     }
 
 
-def _run(settings: dict, timeout: float) -> SandboxResult:
+def _run(settings: dict, test: bytes, timeout: float) -> SandboxResult:
     """Start the locked process, follow it to its end, read off what happened."""
-    reading, writing = os.pipe()
-    proof, folder = settings["proof"].encode(), settings["folder"]
-    settings |= {"channel": writing, "caller": os.getpid(), **_installation()}
+    key = secrets.token_bytes(KEY_SIZE)
+    channel, far_end = socket.socketpair()
+    settings |= {"channel": far_end.fileno(), "caller": os.getpid(), **_installation()}
     settings |= {"file_size": _FILE_SIZE, "open_files": _OPEN_FILES}
-    try:
-        process = _start(settings, writing)
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    try:
-        follower = Follower(process, reading, folder, timeout)
-        follower.follow()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        os.close(reading)
-    reason = _reason(follower, process.returncode, proof)
+    with channel:
+        with far_end:
+            channel.sendall(key)
+            process = _start(settings, far_end.fileno())
+        try:
+            follower = Follower(process, channel, test, settings["folder"], timeout)
+            follower.follow()
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    reason = _reason(follower, process.returncode, key)
     return SandboxResult(reason == "passed", reason, follower.tail.decode(errors="replace"))
 
 
@@ -246,20 +246,21 @@ def _start(settings: dict, channel: int) -> subprocess.Popen:
         )
 
 
-def _reason(follower: Follower, returncode: int, proof: bytes) -> str:
-    """Read the outcome from what the process said; only the proof can say "passed"."""
-    ready, _, outcome = bytes(follower.message).partition(b"\n")
+def _reason(follower: Follower, returncode: int, key: bytes) -> str:
+    """Read the outcome from what the process said; only the key, in its time, says "passed"."""
+    ready, _, said = bytes(follower.message).partition(b"\n")
     if ready != b"ready":
-        said = ready.removeprefix(b"missing ").decode(errors="replace")
-        said = said or follower.tail.decode(errors="replace").strip() or "it did not start"
+        missing = ready.removeprefix(b"missing ").decode(errors="replace")
+        missing = missing or follower.tail.decode(errors="replace").strip() or "it did not start"
         raise SandboxUnavailable(
-            f"Generated code cannot be confined here; missing: {said} (machine "
+            f"Generated code cannot be confined here; missing: {missing} (machine "
             f"{platform.machine()}, kernel {platform.release()}). {_REMEDY}"
         )
-    if outcome == proof:
+    if follower.answer == key:
         return "passed"
     if follower.broken:
         return follower.broken
+    outcome = bytes(follower.answer) or said
     if outcome in (b"failed", b"memory", b"exited"):
         return outcome.decode()
     if returncode >= 0:

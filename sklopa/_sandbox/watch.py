@@ -1,4 +1,4 @@
-"""Follow a locked process from outside: take its output, stop it at the first broken limit.
+"""Follow a locked process from outside: send it its test, stop it at the first broken limit.
 
 These limits are counted, once in 20 ms, because no limit of the kernel says the same: the
 number of processes is not limited for root, and the size of a file says nothing about their
@@ -7,10 +7,12 @@ number. What the process could do faster than that is described in ``run.py``.
 
 import os
 import selectors
+import socket
 import subprocess
 import time
 from typing import BinaryIO
 
+from sklopa._sandbox.judge import ENDED
 from sklopa.errors import SandboxUnavailable
 
 _MAX_WRITTEN = 64 * 2**20  # bytes, output and files together
@@ -18,21 +20,31 @@ _MAX_FILES = 1000
 _MAX_THREADS = 64
 _OUTPUT_TAIL = 4096  # bytes
 _MESSAGE = 2048  # bytes
+_BEFORE_TEST = b"ready\n" + ENDED
 _TICK = 0.02  # seconds between two looks at the program
 _START_SECONDS = 60.0  # for the interpreter, before the program's own clock starts
 
 
 class Follower:
-    """Drains a running program and stops it at the first limit that it breaks."""
+    """Drains a running program, sends it its test, stops it at the first limit that it breaks."""
 
-    def __init__(self, process: subprocess.Popen, channel: int, folder: str, timeout: float):
+    def __init__(
+        self,
+        process: subprocess.Popen,
+        channel: socket.socket,
+        test: bytes,
+        folder: str,
+        timeout: float,
+    ):
         self.process, self.channel, self.folder = process, channel, folder
         self.timeout = timeout
         self.tail = bytearray()  # the end of the output
-        self.message = bytearray()  # the start of what came through the channel
+        self.message = bytearray()  # the start of what came through the channel before the test
+        self.answer = bytearray()  # and after it
         self.broken: str | None = None  # the limit
+        self._unsent = memoryview(test)
         self._deadline = time.monotonic() + _START_SECONDS
-        self._ready, self._next_look = False, 0.0
+        self._ready, self._next_look, self._tick = False, 0.0, _TICK
         self._counters: BinaryIO | None = None
 
     def follow(self) -> None:
@@ -44,15 +56,16 @@ class Follower:
             When the process cannot be watched.
         """
         output = self.process.stdout.fileno()
+        self.channel.setblocking(False)
         with selectors.DefaultSelector() as selector, self._open_counters():
             selector.register(output, selectors.EVENT_READ, self._keep_end)
             selector.register(self.channel, selectors.EVENT_READ, self._keep_start)
             while selector.get_map() and self.broken is None:
                 # Asked before reading: what it said until its end is then in the pipes.
                 ended = self.process.poll() is not None
-                events = selector.select(_TICK)
+                events = selector.select(self._tick)
                 for key, _ in events:
-                    chunk = os.read(key.fd, 65536)
+                    chunk = _read(key.fd)
                     if not chunk:
                         selector.unregister(key.fd)
                     key.data(chunk)
@@ -60,7 +73,21 @@ class Follower:
                 # their end is not what is waited for.
                 if ended and not events:
                     return
+                if self.message == _BEFORE_TEST and self._unsent:
+                    self._send()
                 self._look()
+
+    def _send(self) -> None:
+        """Send the test, as much as the channel takes now, and its end."""
+        try:
+            while self._unsent:
+                n_sent = self.channel.send(self._unsent, socket.MSG_NOSIGNAL)
+                self._unsent = self._unsent[n_sent:]
+            self.channel.shutdown(socket.SHUT_WR)
+        except BlockingIOError:  # full: look again soon
+            self._tick = _TICK / 20
+        except OSError:  # the process is gone
+            pass
 
     def _open_counters(self) -> BinaryIO:
         # Opened before the program runs: a process that is about to end hides them from its
@@ -81,8 +108,9 @@ class Follower:
 
     def _keep_start(self, chunk: bytes) -> None:
         # The locked process speaks first; a flood by the program must not push that out.
-        self.message += chunk
-        del self.message[_MESSAGE:]
+        kept = self.message if self._unsent else self.answer
+        kept += chunk
+        del kept[_MESSAGE:]
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -109,6 +137,13 @@ class Follower:
         if int(rest.split()[0]) > _MAX_WRITTEN:
             return "output"
         return "files" if _has_many_files(self.folder) else None
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except ConnectionResetError:  # ended before it read what was sent to it
+        return b""
 
 
 def _has_many_files(folder: str) -> bool:

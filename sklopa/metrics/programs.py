@@ -26,10 +26,11 @@ def code_passes(
     """Tell which programs pass their tests.
 
     Each program runs in a locked process of its own, followed by its test in the same
-    namespace. It passes when both end without an exception. It has no network, no sub-process,
-    no inherited environment, and writes only in an empty folder that is removed afterwards.
-    This guards against faulty and careless programs; it is not a security boundary against
-    programs made to attack: for those use a virtual machine.
+    namespace. It passes when both end without an exception; ``sys.exit()`` and ``sys.exit(0)``
+    are an end of the program, not of the test. It has no network, no sub-process, no inherited
+    environment, and writes only in an empty folder that is removed afterwards. This guards
+    against faulty and careless programs; it is not a security boundary against programs made
+    to attack: for those use a virtual machine.
 
     Parameters
     ----------
@@ -64,6 +65,24 @@ def code_passes(
     InvalidType, InvalidInput
         When a row is not a text, lengths differ, a test is not valid Python, or a limit cannot
         be used.
+
+    Notes
+    -----
+    A program cannot say itself that it has passed. Its process is sent the test only when the
+    program has ended, and what proves a pass is out of reach for Python code.
+
+    While the test calls it, though, a program shares an interpreter with its test, and a
+    program that is written to deceive can
+
+    - return an object that is equal to everything, or that learns from what it is compared to;
+    - replace what the test calls: builtins, functions of libraries, functions of the test;
+    - read what the test keeps in variables and hands over;
+    - read and change the memory of its process, as ``ctypes`` can, and find the proof there;
+    - pass off its own code as a library's to look at the code of the test, or leave the looking
+      to the test or a library. All other looks at that code are refused.
+
+    So read the programs before you believe a surprising rate, above all those of a model that
+    was trained on it. Tests that compare types too (``type(f(2)) is int``) make deceit harder.
     """
     texts, shape = text_table(programs, "programs")
     _check_allowed(allow_code_execution, f"{len(texts)} programs")
@@ -224,5 +243,5 @@ def _check_tests(tests: list[str]) -> None:
     for i, test in enumerate(tests):
         try:
             compile(test, f"tests[{i}]", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise InvalidInput(f"tests[{i}] is not valid Python: {error}. Correct it.") from error

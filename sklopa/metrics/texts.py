@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import make_scorer
 
 from sklopa.errors import InvalidInput, MissingDependency
 from sklopa.metrics.rows import check_same_length, reference_rows, text_rows
@@ -120,64 +121,28 @@ def bleu_score(y_true: Any, y_pred: Any) -> float:
     return float(_sacrebleu("bleu_score").corpus_bleu(predictions, _streams(references)).score)
 
 
-def exact_match_scorer(estimator: Any, X: Any, y: Any) -> float:
-    """Score ``estimator.predict(X)`` with :func:`exact_match_score`.
+exact_match_scorer = make_scorer(exact_match_score)
+exact_match_scorer.__doc__ = """Score ``estimator.predict(X)`` with :func:`exact_match_score`.
 
-    Parameters
-    ----------
-    estimator : fitted estimator with ``predict(X)``
-        For example a ``LoPAGenerator``.
-    X : array-like of length n
-        Inputs.
-    y : array-like of length n
-        References: one text a row, or a list of texts.
+Made by :func:`sklearn.metrics.make_scorer`: called with (estimator, X, y), where `y` holds one
+text or a list of acceptable texts a row, and optionally ``sample_weight``. Gives 0 to 1.
+"""
 
-    Returns
-    -------
-    float
-        0 to 1.
-    """
-    return exact_match_score(y, estimator.predict(X))
+chrf_scorer = make_scorer(chrf_score)
+chrf_scorer.__doc__ = """Score ``estimator.predict(X)`` with :func:`chrf_score`.
 
+Made by :func:`sklearn.metrics.make_scorer`: called with (estimator, X, y), where `y` holds one
+text or a list of texts a row. The score is that of the whole corpus, so rows have no weights.
+Gives 0 to 100.
+"""
 
-def chrf_scorer(estimator: Any, X: Any, y: Any) -> float:
-    """Score ``estimator.predict(X)`` with :func:`chrf_score`.
+bleu_scorer = make_scorer(bleu_score)
+bleu_scorer.__doc__ = """Score ``estimator.predict(X)`` with :func:`bleu_score`.
 
-    Parameters
-    ----------
-    estimator : fitted estimator with ``predict(X)``
-        For example a ``LoPAGenerator``.
-    X : array-like of length n
-        Inputs.
-    y : array-like of length n
-        References: one text a row, or a list of texts.
-
-    Returns
-    -------
-    float
-        0 to 100.
-    """
-    return chrf_score(y, estimator.predict(X))
-
-
-def bleu_scorer(estimator: Any, X: Any, y: Any) -> float:
-    """Score ``estimator.predict(X)`` with :func:`bleu_score`.
-
-    Parameters
-    ----------
-    estimator : fitted estimator with ``predict(X)``
-        For example a ``LoPAGenerator``.
-    X : array-like of length n
-        Inputs.
-    y : array-like of length n
-        References: one text a row, or a list of texts.
-
-    Returns
-    -------
-    float
-        0 to 100.
-    """
-    return bleu_score(y, estimator.predict(X))
+Made by :func:`sklearn.metrics.make_scorer`: called with (estimator, X, y), where `y` holds one
+text or a list of texts a row. The score is that of the whole corpus, so rows have no weights.
+Gives 0 to 100.
+"""
 
 
 def log_likelihood_scorer(estimator: Any, X: Any, y: Any) -> float:

@@ -1,14 +1,17 @@
 """The claims of ``sklopa.metrics``."""
 
+import inspect
 import itertools
 import math
 import pickle
+import pickletools
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklopa import metrics
@@ -200,6 +203,23 @@ def test_code_passes_tells_the_programs_one_by_one():
 
 
 @confined
+def test_a_program_passes_by_its_test_and_not_by_what_it_says():
+    fakes = [
+        "import sys; sys._getframe(1).f_locals['codes'].pop()",
+        "import os, sys; sys._getframe(2).f_locals['tell'](None); os._exit(0)",
+        "import sys\ndef f(x): return sys._getframe(1).f_code.co_consts[1]",
+        "import sys; sys.exit(0)",
+    ]
+    right = [
+        f"{RIGHT}\nif __name__ == '__main__':\n    import sys\n    sys.exit(0)",
+        f"import os\n{RIGHT}\nos.closerange(0, 1024)",
+    ]
+    tests = [TEST] * 6
+    passes = metrics.code_passes(fakes + right, tests, allow_code_execution=True)
+    assert passes.tolist() == [False] * 4 + [True] * 2
+
+
+@confined
 @pytest.mark.parametrize("container", [list, lambda x: np.array(x, dtype=object)])
 def test_code_pass_rate_of_samples_is_the_mean_of_pass_at_1(container):
     programs = container([[RIGHT, WRONG], [RIGHT, RIGHT]])
@@ -288,6 +308,40 @@ def test_a_missing_sacrebleu_names_the_feature_and_the_install_line(monkeypatch,
 TEXTS = ["one two three four five", "six seven eight nine ten", "a b c d e", "f g h i j"]
 
 
+SCORERS = {
+    "exact_match_scorer": metrics.exact_match_score,
+    "chrf_scorer": metrics.chrf_score,
+    "bleu_scorer": metrics.bleu_score,
+}
+
+
+def needs_sacrebleu(name):
+    if name != "exact_match_scorer":
+        pytest.importorskip("sacrebleu")
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_of_texts_are_scikit_learns_and_score_predictions(name):
+    needs_sacrebleu(name)
+    scorer, y_true = getattr(metrics, name), [["no", TEXTS[0]], *TEXTS[1:]]
+    assert type(scorer) is type(make_scorer(metrics.exact_match_score))
+    expected = SCORERS[name](y_true, [text + " x" for text in TEXTS])
+    assert scorer(Copier(" x"), TEXTS, y_true) == expected
+    assert SCORERS[name].__name__ in inspect.getdoc(scorer)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_of_texts_travel_to_workers(name):
+    needs_sacrebleu(name)
+    scores = cross_val_score(Copier(), TEXTS, TEXTS, scoring=getattr(metrics, name), cv=2, n_jobs=2)
+    assert scores == pytest.approx(SCORERS[name](TEXTS, TEXTS))
+
+
+def test_the_exact_match_scorer_weighs_rows():
+    score = metrics.exact_match_scorer(Copier(), ["a", "b"], ["a", "x"], sample_weight=[3, 1])
+    assert score == 0.75
+
+
 @pytest.mark.parametrize(
     ("scorer", "best"),
     [
@@ -310,9 +364,22 @@ def test_scorers_choose_the_better_estimator_in_a_grid_search(scorer, best):
 def test_scorers_survive_pickling():
     code = metrics.make_code_pass_scorer(allow_code_execution=True, n_samples=3, k=2)
     assert pickle.loads(pickle.dumps(code)) == code
-    for name in metrics.__all__:
-        scorer = getattr(metrics, name)
-        assert pickle.loads(pickle.dumps(scorer)) is scorer
+    for name in set(metrics.__all__) - SCORERS.keys():
+        function = getattr(metrics, name)
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_of_texts_survive_pickling_and_name_no_private_module(name):
+    scorer, score = getattr(metrics, name), SCORERS[name]
+    pickled = pickle.dumps(scorer)
+    named = {text for _, text, _ in pickletools.genops(pickled) if isinstance(text, str)}
+    ours = {text for text in named if text.split(".")[0] == "sklopa"}
+    assert ours == {score.__module__}
+    assert not any(part.startswith("_") for text in ours for part in text.split("."))
+    again = pickle.loads(pickled)
+    assert repr(again) == repr(scorer)
+    assert again.__doc__ == scorer.__doc__
 
 
 @confined
