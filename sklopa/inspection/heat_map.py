@@ -123,8 +123,11 @@ def _fitting_size(ax: Any, shape: tuple[int, int], words: list[str]) -> float:
 
 
 def _readable_on(image: Any, value: float) -> str:
-    red, green, blue, _ = image.cmap(image.norm(value))
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+    """Black or white, whichever has the larger contrast by WCAG 2.1."""
+    colour = np.array(image.cmap(image.norm(value))[:3])
+    light = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = light @ [0.2126, 0.7152, 0.0722]
+    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 def _is_crowded(values: list) -> bool:

@@ -22,7 +22,7 @@ from sklopa.inspection.drawing import (
 from sklopa.inspection.fitted import design_of, unwrap
 
 _LARGEST = 40  # size of a point, in square points
-_LINES = 24  # of a column of the legend
+_HEIGHT = 4.2  # inches, of a figure whose legend fits into it
 
 
 class PromptDisplay:
@@ -166,7 +166,7 @@ class PromptDisplay:
         PromptDisplay
             Itself.
         """
-        with open_axes(f"{type(self).__name__}.plot", ax, (6.4, 4.2)) as (figure, axes):
+        with open_axes(f"{type(self).__name__}.plot", ax, (6.4, _HEIGHT)) as (figure, axes):
             self.figure_, self.ax_ = figure, axes.flat[0]
             self.scatters_, self.legend_, self.colorbar_, self.text_ = [], None, None, None
             for set_label, which, share in zip(
@@ -183,7 +183,9 @@ class PromptDisplay:
             elif np.asarray(self.labels).dtype.kind == "f":
                 self._draw_numbers(cmap, scatter_kw)
             else:
-                self._draw_classes(max_classes, scatter_kw)
+                n_lines = self._draw_classes(max_classes, scatter_kw)
+                if ax is None:
+                    figure.set_figheight(max(_HEIGHT, 0.5 + 0.165 * n_lines))
         return self
 
     def _scatter(self, rows: Any, style: dict | None, **look: Any) -> Any:
@@ -210,12 +212,12 @@ class PromptDisplay:
         self.colorbar_ = self.figure_.colorbar(points, ax=self.ax_)
         self.colorbar_.set_label(short(self.label_name or "y"))
 
-    def _draw_classes(self, max_classes: int, style: dict | None) -> None:
+    def _draw_classes(self, max_classes: int, style: dict | None) -> int:
+        """Draw points by class, and name the classes; how many lines the names take."""
         classes, codes, counts = np.unique(
             np.asarray(self.labels), return_inverse=True, return_counts=True
         )
-        order, title = np.arange(len(classes)), short(self.label_name or "")
-        shown = order
+        shown, title = np.arange(len(classes)), short(self.label_name or "")
         if len(classes) > max_classes:
             shown = np.sort(np.argsort(-counts, kind="stable")[:max_classes])
             title = f"{max_classes} most frequent\nof {len(classes)} classes"
@@ -237,8 +239,8 @@ class PromptDisplay:
             markerscale=(_LARGEST / self._size()) ** 0.5,
             fontsize="small",
             labelspacing=0.3,
-            ncols=1 + "\n".join(names).count("\n") // _LINES,
         )
+        return "\n".join([title, *names]).count("\n") + 1
 
 
 def principal_plane(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
