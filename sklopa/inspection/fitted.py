@@ -24,6 +24,11 @@ def unwrap(caller: str, estimator: Any, X: Any = None) -> tuple[Any, Any]:
     if isinstance(estimator, Pipeline):
         X = X if X is None else estimator[:-1].transform(X)
         return unwrap(caller, estimator[-1], X)
+    if hasattr(estimator, "refit"):
+        raise NotFitted(
+            f"This {type(estimator).__name__} instance has no best_estimator_ to look at. Call "
+            f"'fit' with refit=True before {caller}."
+        )
     if not hasattr(estimator, "generate_prompts"):
         raise InvalidType(
             f"{caller} needs a fitted estimator of sklopa, or a pipeline or search that ends in "

@@ -30,7 +30,7 @@ def draw_panel(display: Any, cells: Cells, i: int, ax: Any, style: dict) -> None
     scores = cells.of(display.scores)
     low, high = np.nanmin(scores), np.nanmax(scores)
     if low == high:  # one colour, from the middle of the map
-        low, high = low - 0.5, high + 0.5
+        low, high = low - 0.05 * (abs(low) or 1), high + 0.05 * (abs(high) or 1)
     look = {"vmin": low, "vmax": high, "aspect": "auto", "origin": "lower"}
     look = styled(look, style, AxesImage)
     colours = plt.get_cmap(look["cmap"])

@@ -16,8 +16,8 @@ _CHUNK = 8192  # words compared at once
 def nearest_tokens(estimator: Any, X: Any = None, k: int = 5) -> Any:
     """The words of the vocabulary nearest to each row of a prompt, by cosine.
 
-    A soft prompt is made of vectors where a text has words, so the words near them are a hint at
-    what was learned; a cosine far below 1 says that no word is near.
+    A soft prompt is made of vectors where a text has words. The words near them are a hint at what
+    they mean to the model; a cosine far below 1 says that no word is near.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def nearest_tokens(estimator: Any, X: Any = None, k: int = 5) -> Any:
 
         - ``text``: which row of X, from 0; only where X was given
         - ``row``: which row of the prompt, from 0
-        - ``word``: as the tokenizer writes it in a text, with the space it begins with
+        - ``word``: as it reads in a text
         - ``token``: its number in the vocabulary
         - ``cosine``: between the word's embedding and the row, in [-1, 1]
 
@@ -51,18 +51,24 @@ def nearest_tokens(estimator: Any, X: Any = None, k: int = 5) -> Any:
 
     Notes
     -----
+    A prompt starts from words drawn at random. Those that are still the nearest after training
+    tell where it came from, and their cosine how far it has moved since.
+
     Special tokens are left out. Of deep prompts only the first layer's is looked at, as later
     layers do not read words.
 
     Examples
     --------
     >>> from sklopa import LoPAClassifier
+    >>> from sklopa.datasets import load_intents
     >>> from sklopa.inspection import nearest_tokens
-    >>> clf = LoPAClassifier().fit(["good", "bad"], ["pos", "neg"])  # doctest: +SKIP
-    >>> nearest_tokens(clf, k=1).head(2)  # doctest: +SKIP
-       row     word  token    cosine
-    0    0  quality   3737  0.312045
-    1    1   poorly   9996  0.298714
+    >>> X, y = load_intents(return_X_y=True)
+    >>> clf = LoPAClassifier(max_iter=2, random_state=0)
+    >>> nearest_tokens(clf.fit(X[:100], y[:100]), k=1).head(3)  # doctest: +SKIP
+       row         word  token    cosine
+    0    0       scaled  18953  0.911066
+    1    1     machines   6681  0.909289
+    2    2  controversy   6704  0.925048
     """
     caller = "nearest_tokens"
     estimator, X = unwrap(caller, estimator, X)
