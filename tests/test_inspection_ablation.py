@@ -55,8 +55,9 @@ def test_bars_are_what_ablate_finds(options):
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_bars_are_what_ablate_finds_for_every_kind_of_classifier(kind):
     X, y = data(kind)
-    display = AblationDisplay.from_estimator(fitted(kind), X, y)
-    assert display.scores == fitted(kind).ablate(X, y)
+    for labels in (y, y[::-1], y[1:] + y[:1]):
+        display = AblationDisplay.from_estimator(fitted(kind), X, labels)
+        assert display.scores == fitted(kind).ablate(X, labels)
 
 
 @pytest.mark.parametrize("kind", ["regressor", "generator"])
