@@ -5,7 +5,7 @@
 LoPAClassifier(rank=2)
 """
 
-from sklopa import datasets, errors, metrics, serving
+from sklopa import datasets, errors, inspection, metrics, serving
 from sklopa._cache.process import CacheInfo, cache_clear, cache_info
 from sklopa._estimators.classifier import LoPAClassifier
 from sklopa._estimators.generator import LoPAGenerator
@@ -28,6 +28,7 @@ __all__ = [
     "cache_info",
     "datasets",
     "errors",
+    "inspection",
     "load",
     "load_model",
     "metrics",

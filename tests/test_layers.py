@@ -18,11 +18,13 @@ MODULES = {
 LAYERS = (
     "errors", "_version", "_public", "datasets", "_sandbox", "_inputs", "metrics", "_cache",
     "_tokens", "_batches", "_backbone", "_loading", "_embedding", "_prompt", "_heads", "_network",
-    "_tasks", "_storage", "serving", "_training", "_estimators",
+    "_tasks", "_storage", "serving", "_training", "inspection",
+    "_estimators",
 )  # fmt: skip
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     *(name for name in MODULES if name.startswith(("_inputs.", "_estimators.", "metrics."))),
+    *(name for name in MODULES if name.startswith("inspection.")),
     "__init__", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
     "_loading.packaged", "_network.design", "_network.fitted", "_tokens.template",
     "_training.progress", "datasets", "errors", "serving.__init__", "serving.client",
@@ -72,7 +74,7 @@ def test_light_modules_import_nothing_heavy_at_the_top(module):
     for node in MODULES[module].body:
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not {name.split(".")[0] for name in names} & {"torch", "transformers"}
+        assert not {name.split(".")[0] for name in names} & {"torch", "transformers", "matplotlib"}
 
 
 def test_transformers_is_imported_where_models_load_and_nowhere_else():
