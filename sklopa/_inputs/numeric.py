@@ -121,9 +121,9 @@ def _as_float(value: Any, shape: tuple[int, ...], position: int, name: str) -> f
 def _no_number(value: Any, row: int, name: str) -> str:
     advice = "Convert it with float(value)."
     if isinstance(value, (datetime.timedelta, np.timedelta64)):
-        advice = f"Divide by a unit of time, such as {name} / np.timedelta64(1, 's')."
+        advice = f"Divide by a unit of time, such as {name} / numpy.timedelta64(1, 's')."
     elif isinstance(value, (datetime.date, datetime.time, np.datetime64)):
-        advice = f"Count from a start: ({name} - start) / np.timedelta64(1, 'D')."
+        advice = f"Count from a start: ({name} - start) / numpy.timedelta64(1, 'D')."
     elif isinstance(value, Enum):
         advice = "Use its value: label.value."
     elif isinstance(value, numbers.Complex):

@@ -111,7 +111,7 @@ def as_plain(value: Any) -> Any:
     They are equal and behave alike, but for what is written: a file, a message, a key.
     """
     if isinstance(value, np.str_):
-        return str(value)
+        return str.__str__(value)  # numpy's own would drop a null at the end
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         for kind, plain in _PLAIN.items():
             if isinstance(value, kind):
