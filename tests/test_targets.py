@@ -558,6 +558,12 @@ def test_columns_have_units_of_their_own():
     )
 
 
+def test_the_mean_of_the_highest_numbers_is_not_rounded_out_of_range():
+    weights = np.array([1e-12, 97032685511.2309, 59250902425.81501])  # these would be
+    numbers = check_numbers([-HIGHEST, HIGHEST, HIGHEST], weights)
+    assert numbers.mean[0] == HIGHEST
+
+
 def test_rows_of_weight_zero_have_no_say_in_the_units():
     numbers = check_numbers([1.0, 3.0, 1e300], np.array([1.0, 1.0, 0.0]))
     assert (numbers.mean[0], numbers.scale[0]) == (2.0, 1.0)

@@ -118,12 +118,11 @@ def _require_pillow() -> None:
 @contextmanager
 def _named(what: str) -> Iterator[None]:
     """Whatever Pillow and the disk raise, as one error that says which image it was."""
-    from PIL import Image
-
     try:
         yield
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidInput(f"{what} cannot be read: {error}") from error
+    except Exception as error:  # decoders raise what they like: struct.error, AssertionError, ...
+        reason = str(error) or type(error).__name__
+        raise InvalidInput(f"{what} cannot be read: {reason}") from error
 
 
 def _sequence(X: Any) -> Sequence:
