@@ -130,6 +130,12 @@ class Rows:
         """Tokens of the longest of the rows at `indices`."""
         return 1 if self.tokens is None else max(len(self.tokens[i]) for i in indices)
 
+    def weights(self) -> np.ndarray | None:
+        """Weights of the rows (n,) for a score; None where all count alike."""
+        if self.weight is None or bool((self.weight == self.weight[0]).all()):
+            return None
+        return self.weight.double().numpy()
+
     def with_target(self, target: Tensor) -> Rows:
         """The same rows with something to learn."""
         return replace(self, target=target)

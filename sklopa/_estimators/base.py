@@ -151,6 +151,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             self._check_columns(inputs)
             task = self._task()
             targets = task.encode(y, len(inputs), sample_weight)
+            self._check_unchanged(self._design(task, inputs))
         else:
             task, targets = self._learn_task(y, len(inputs), sample_weight)
         examples = stages.Examples(inputs.rows, targets)
@@ -221,9 +222,15 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         """An untrained network for a task."""
         from sklopa._network.build import build_network, check_room
 
+        design = self._design(task, inputs)
+        check_room(design, type(self).__name__, self._reads)
+        return FittedNetwork(design, {}, build_network(design, seed))
+
+    def _design(self, task: Task, inputs: Inputs) -> Design:
+        """The network that the parameters ask for."""
         pairs = isinstance(inputs.rows[0], tuple)
         backbone, words = as_backbone(self.model), self._words(task, 2 if pairs else 1)
-        design = Design(
+        return Design(
             backbone=backbone,
             encoder=backbone if self.encoder is None else as_backbone(self.encoder),
             n_outputs=task.n_outputs,
@@ -240,8 +247,22 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             prompt_layer=getattr(self, "prompt_layer", 0),  # a generator has none
             **words,
         )
-        check_room(design, type(self).__name__, self._reads)
-        return FittedNetwork(design, {}, build_network(design, seed))
+
+    def _check_unchanged(self, design: Design) -> None:
+        """Raise where the parameters ask for another network than the one to go on from."""
+        then, now = vars(self._network.design), vars(design)
+        said = {"backbone": "model", "word_ids": "verbalizer", "n_views": "train_encoder"}
+        changed = [
+            f"{said.get(name, name)}={now[name]!r} (was {then[name]!r})"
+            for name in now
+            if name not in ("n_outputs", "reserved") and now[name] != then[name]
+        ]
+        if changed:
+            raise InvalidParameter(
+                f"{type(self).__name__} cannot go on from its present state with other parameters: "
+                f"{', '.join(changed)}. Set them back, or start anew with warm_start=False or a "
+                "clone."
+            )
 
     def _plan(self) -> Plan:
         from sklopa._training.plan import Plan

@@ -10,6 +10,7 @@ from sklopa._estimators.parameters import TextParameters, parameter
 from sklopa._inputs.rules import NONE, instance_of, one_of
 from sklopa._loading.description import as_backbone
 from sklopa._public import public
+from sklopa.errors import InvalidParameter
 
 if TYPE_CHECKING:
     from sklopa._tasks.interface import Task
@@ -157,6 +158,15 @@ class LoPAClassifier(ClassifierBase, TextParameters):
     )
 
     _n_views: ClassVar[int] = 2
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        given = [name for name in ("template", "verbalizer") if getattr(self, name) is not None]
+        if self.head == "linear" and given:
+            raise InvalidParameter(
+                f"{type(self).__name__}: parameter {given[0]} is for head='verbalizer', and "
+                "head='linear' would ignore it; give that head, or leave it out"
+            )
 
     def _words(self, task: Task, n_columns: int) -> dict[str, Any]:
         if self.head == "linear":

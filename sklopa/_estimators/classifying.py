@@ -13,7 +13,7 @@ from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
 from sklopa._inputs.rules import BOOLEAN, COLUMN
 from sklopa._inputs.seeds import draw_seeds
-from sklopa._inputs.targets import check_lengths
+from sklopa._inputs.targets import check_classes, check_lengths, check_weights
 from sklopa._network.fitted import FittedNetwork
 from sklopa.errors import InvalidInput
 
@@ -70,12 +70,13 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         first = not self.__sklearn_is_fitted__()
         inputs = self._read_inputs(X) if first else self._read_known(X)
         check_lengths(len(inputs), y=y)
-        labels = self._check_classes(classes)
+        labels = self._check_classes(classes, y)
         if first:
             task, targets = self._learn_task(y, len(inputs), sample_weight, labels)
         else:
             task = self._task()
             targets = task.encode(y, len(inputs), sample_weight)
+            self._check_unchanged(self._design(task, inputs))
         seeds = draw_seeds(self.random_state)
         network = self._fresh_network(task, inputs, seeds.start) if first else self._network
         rows, truncation = network.prepare(inputs.rows, self._memory_folder, for_steps=True)
@@ -88,7 +89,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         self._become(self._attributes(network, task, inputs, n_truncated, not first, records))
         return self
 
-    def _check_classes(self, classes: Any) -> np.ndarray | None:
+    def _check_classes(self, classes: Any, y: Any) -> np.ndarray | None:
         """The labels of `partial_fit`: told in the first call, and the same from then on."""
         first = not self.__sklearn_is_fitted__()
         if classes is None:
@@ -98,13 +99,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
                     "will ever come."
                 )
             return None
-        given = np.unique(np.asarray(classes))
-        if not first and not np.array_equal(given, self.classes_):
-            raise InvalidInput(
-                f"classes={given.tolist()!r} is not the same as on the last call to partial_fit, "
-                f"which had {self.classes_.tolist()!r}."
-            )
-        return given
+        return check_classes(classes, y, None if first else self.classes_)
 
     def _train_one_epoch(
         self, network: FittedNetwork, task: LabelTask, rows: Rows, seed: int, epoch: int
@@ -160,6 +155,26 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             return logits[:, 1] - logits[:, 0]
         return logits
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy: the share of rows whose label, or whose labels, are all right.
+
+        Parameters
+        ----------
+        X : array-like of n rows
+            Of the kind that `fit` takes.
+        y : array-like of shape (n,), indicator matrix (n, C), or list of label sets
+            Of the kind that `fit` took.
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+        """
+        outputs, task = self._outputs(X), self._task()
+        check_lengths(len(outputs), y=y)
+        right = task.right(outputs, task.codes_of(y))
+        return float(np.average(right, weights=check_weights(sample_weight, len(right))))
+
     def ablate(self, X: Any, y: Any) -> dict[str, float]:
         """Does the prompt help here? Accuracy with it, and with something else in its place.
 
@@ -178,8 +193,12 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             embeddings of these rows, cross-validated. What there is not in a fitted estimator
             is left out, as is the probe for several labels a row.
         """
+        return {name: float(right.mean()) for name, right in self._right_rows(X, y).items()}
+
+    def _right_rows(self, X: Any, y: Any) -> dict[str, np.ndarray]:
+        """Which rows are right (n,), in the ways that `ablate` compares."""
         from sklopa._batches.run import run_rows
-        from sklopa._network.ablation import ablations, probe_accuracy
+        from sklopa._network.ablation import ablations, right_by_probe
         from sklopa._network.prepare import embed_inputs
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
@@ -188,14 +207,14 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
         live, n_at_once = network.live().eval(), max(2, self.batch_size)  # a row needs another
-        scores = {
-            name: task.accuracy(run_rows(rows, run, n_at_once, live.device), codes)
+        right = {
+            name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
             for name, run in ablations(live).items()
         }
         if task.is_multilabel:
-            return scores
+            return right
         views = embed_inputs(network.design, inputs.rows, self._memory_folder)
-        return scores | {"linear probe": probe_accuracy(views, codes)}
+        return right | {"linear probe": right_by_probe(views, codes)}
 
     # ------------------------------------------------------------------ what scikit-learn asks
 

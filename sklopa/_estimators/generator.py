@@ -10,10 +10,11 @@ import numpy as np
 
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
-from sklopa._inputs.rules import BOOLEAN, NONE, Rule, integer, one_of, real
+from sklopa._inputs.rules import BOOLEAN, NONE, TEMPERATURE, TEXTS, integer, one_of, real
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._inputs.targets import check_lengths
 from sklopa._loading.description import Backbone, as_backbone
+from sklopa._network.fitted import FittedNetwork
 from sklopa._public import public
 from sklopa._training.progress import rows_bar
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from sklopa._heads.writing import Decoding
     from sklopa._tasks.interface import Targets, Task
     from sklopa._tasks.writing import Writing
-
-_TEXTS = Rule(
-    "a text or a list of texts",
-    lambda value: (
-        isinstance(value, str)
-        or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
-    ),
-)
 
 
 @public("sklopa")
@@ -167,9 +160,9 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     max_new_tokens: int = parameter(64, integer(1))
     num_beams: int = parameter(1, integer(1))
     do_sample: bool = parameter(False, BOOLEAN)
-    temperature: float = parameter(1.0, real(0, open_low=True))
+    temperature: float = parameter(1.0, TEMPERATURE)
     top_p: float = parameter(1.0, real(0, 1, open_low=True, open_high=False))
-    stop: str | list[str] | None = parameter(None, _TEXTS | NONE)
+    stop: str | list[str] | None = parameter(None, TEXTS | NONE)
     chat_template: str | None = parameter("auto", one_of("auto") | NONE)
     max_target_length: int | None = parameter(None, integer(1) | NONE)
 
@@ -274,12 +267,16 @@ class LoPAGenerator(BaseLoPA, TextParameters):
                 "'HuggingFaceTB/SmolLM2-135M-Instruct'."
             )
         frozen.require_lm_head()
-        longest = max(self.max_new_tokens, self.max_target_length or 0)
         return {
             "template": chat_template(frozen.tokenizer, n_columns) if self.chat_template else None,
             "generates": True,
-            "reserved": longest if frozen.family.kind == "decoder" else 0,
+            "reserved": self._longest if frozen.family.kind == "decoder" else 0,
         }
+
+    @property
+    def _longest(self) -> int:
+        """Positions that are kept free for what is written."""
+        return max(self.max_new_tokens, self.max_target_length or 0)
 
     def _generate(self, X: Any, decoding: Decoding, n_samples: int) -> np.ndarray:
         """Texts (n, n_samples), object."""
@@ -288,8 +285,14 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         from sklopa._backbone.language import as_language_model
         from sklopa._batches.run import in_order, run_in_batches
         from sklopa._heads.writing import write_texts
+        from sklopa._network.build import check_room
 
+        self._check_parameters()
         network, inputs = self._fitted_network(), self._read_known(X)
+        if network.design.reserved < self._longest and network.design.reserved:
+            longer = replace(network.design, reserved=self._longest)  # than was asked for in `fit`
+            check_room(longer, type(self).__name__, self._reads)
+            network = FittedNetwork(longer, network.weights, network.live())
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
         live, generator = network.live().eval(), None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,8 @@ class Picture:
         """Stands for the content in caches."""
         digest = hashlib.blake2b(digest_size=16)
         if isinstance(self.source, Path):
-            digest.update(b"file" + self.source.read_bytes())
+            with _named(f"The image {self.source}"):
+                digest.update(b"file" + self.source.read_bytes())
         elif isinstance(self.source, np.ndarray):
             digest.update(repr((self.source.shape, self.source.dtype.str)).encode())
             digest.update(np.ascontiguousarray(self.source))
@@ -57,11 +59,8 @@ class Picture:
         from PIL import Image, ImageOps
 
         if isinstance(self.source, Path):
-            try:
-                with Image.open(self.source) as image:
-                    return ImageOps.exif_transpose(image).convert("RGB")
-            except (OSError, ValueError, SyntaxError) as error:
-                raise InvalidInput(f"The image {self.source} cannot be read: {error}") from error
+            with _named(f"The image {self.source}"), Image.open(self.source) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
         if not isinstance(self.source, np.ndarray):
             return self.source.convert("RGB")
         values = self.source
@@ -116,15 +115,29 @@ def _require_pillow() -> None:
         ) from error
 
 
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Whatever Pillow and the disk raise, as one error that says which image it was."""
+    try:
+        yield
+    except Exception as error:  # decoders raise what they like: struct.error, AssertionError, ...
+        reason = str(error) or type(error).__name__
+        raise InvalidInput(f"{what} cannot be read: {reason}") from error
+
+
 def _sequence(X: Any) -> Sequence:
     """X as something with one image a row."""
-    if isinstance(X, (str, bytes, dict, set, Path)) or _is_pil(X) or not hasattr(X, "__len__"):
+    single = isinstance(X, (str, bytes, Mapping, Set, Path)) or _is_pil(X)
+    if single or not hasattr(X, "__len__"):
         raise InvalidType(f"{_HOW}; got one {type(X).__name__}. Pass [image] for one row.")
     if hasattr(X, "columns"):
         raise InvalidType(f"{_HOW}; got a {type(X).__name__}. Pass the column that holds them.")
     if not hasattr(X, "__array__"):
         return X
-    values = np.asarray(X)
+    try:
+        values = np.asanyarray(X)  # masked arrays as such
+    except Exception as error:  # of any library: a tensor elsewhere or with a gradient
+        raise InvalidType(f"{_HOW}; this {type(X).__name__} is none: {error}") from error
     if values.dtype == object and values.ndim == 1:
         return values
     if values.ndim < 3:
@@ -151,19 +164,30 @@ def _as_image(value: Any, i: int) -> Any:
     if isinstance(value, Path):
         return _check_file(value, i)
     if _is_pil(value):
-        if value.mode in _DEEP_MODES:
-            raise InvalidInput(
-                f"X row {i} is a PIL image of mode {value.mode!r}, whose range is not known. Give "
-                "an array of floats between 0 and 1."
-            )
-        return value
+        return _check_pil(value, i)
     hint = ""
     if isinstance(value, str):
         hint = f" For a file give Path({value[:60]!r})."
     raise InvalidType(f"{_HOW}; row {i} is of type {type(value).__name__}.{hint}")
 
 
+def _check_pil(image: Any, i: int) -> Any:
+    if image.mode in _DEEP_MODES:
+        raise InvalidInput(
+            f"X row {i} is a PIL image of mode {image.mode!r}, whose range is not known. Give an "
+            "array of floats between 0 and 1."
+        )
+    if not all(image.size):
+        raise InvalidInput(f"X row {i} is a PIL image of size {image.size}, without a pixel.")
+    with _named(f"X row {i}: the image"):  # closed, cut off, or of a mode that has no colours
+        image.crop((0, 0, 1, 1)).convert("RGB")
+    return image
+
+
 def _check_array(values: np.ndarray, i: int) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise InvalidInput(f"X row {i} has masked pixels. Give them a value with image.filled(0).")
+    values = np.asarray(values)
     grey = values.ndim == 2 or (values.ndim == 3 and values.shape[2] == 1)
     if not (grey or (values.ndim == 3 and values.shape[2] == 3)) or not values.size:
         first = values.ndim == 3 and values.shape[0] == 3
@@ -191,8 +215,7 @@ def _check_array(values: np.ndarray, i: int) -> np.ndarray:
 def _check_file(path: Path, i: int) -> Path:
     from PIL import Image
 
-    try:
-        with Image.open(path):
-            return path
-    except OSError as error:
-        raise InvalidInput(f"X row {i}: the image {path} cannot be read: {error}") from error
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise InvalidInput(f"X row {i}: {path} is no file that could hold an image.")
+    with _named(f"X row {i}: the image {path}"), Image.open(path):
+        return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,16 +28,27 @@ class Rule:
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    # numpy has its durations among the integers
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.timedelta64))
 
 
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number of Python or numpy that a float can hold."""
+    try:
+        number = _is_integer(value) or isinstance(value, (float, np.floating))
+        return number and math.isfinite(value)
+    except OverflowError:  # an integer such as 10**400
+        return False
 
 
-def integer(minimum: int) -> Rule:
-    """An integer from `minimum` up."""
-    return Rule(f"an integer >= {minimum}", lambda value: _is_integer(value) and value >= minimum)
+def integer(minimum: int, maximum: int | None = None) -> Rule:
+    """An integer from `minimum` up, and not above `maximum`."""
+    if maximum is None:
+        return Rule(f"an integer >= {minimum}", lambda v: _is_integer(v) and v >= minimum)
+    return Rule(
+        f"an integer from {minimum} to {maximum}",
+        lambda v: _is_integer(v) and minimum <= v <= maximum,
+    )
 
 
 def real(
@@ -47,7 +58,7 @@ def real(
     left, right = "(" if open_low else "[", ")" if open_high else "]"
 
     def accepts(value: Any) -> bool:
-        if not _is_real(value) or not np.isfinite(value):
+        if not _is_finite(value):
             return False
         above = value > low if open_low else value >= low
         return bool(above and (value < high if open_high else value <= high))
@@ -71,8 +82,62 @@ def instance_of(*kinds: type, named: str) -> Rule:
 
 BOOLEAN = instance_of(bool, np.bool_, named="True or False")
 NONE = Rule("None", lambda value: value is None)
-PATH = instance_of(str, os.PathLike, named="a path")
-RANDOM_STATE = integer(0) | instance_of(np.random.RandomState, named="a numpy RandomState") | NONE
+PATH = Rule(  # "" would be the working directory, and no path has a null character
+    "a path",
+    lambda value: isinstance(value, (str, os.PathLike)) and value != "" and "\0" not in str(value),
+)
+RANDOM_STATE = (
+    integer(0, 2**32 - 1)  # what numpy takes
+    | instance_of(np.random.RandomState, named="a numpy RandomState")
+    | NONE
+)
+# An empty text ends every row before it begins.
+TEXTS = Rule(
+    "a non-empty text or a list of non-empty texts",
+    lambda value: all(
+        isinstance(text, str) and text
+        for text in (value if isinstance(value, (list, tuple)) else [value])
+    ),
+)
+# Logits are float32 and of size 10 to 1000, so that they are known to about 1e-6. Colder than
+# that, rounding decides between tokens and the quotient soon overflows; hotter than its inverse,
+# every token is equally likely already.
+TEMPERATURE = real(1e-6, 1e6, open_high=False)
+
+
+def as_plain(value: Any) -> Any:
+    """`value` with numpy's scalars, at any depth of lists, tuples and dicts, as Python's.
+
+    They are equal and behave alike, but for what is written: a file, a message, a key.
+    """
+    if isinstance(value, np.str_):
+        return str.__str__(value)  # numpy's own would drop a null at the end
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        for kind, plain in _PLAIN.items():
+            if isinstance(value, kind):
+                return plain(value)
+        return value
+    if isinstance(value, dict):
+        return {as_plain(key): as_plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_plain(item) for item in value]
+    if isinstance(value, tuple):
+        return getattr(value, "_make", tuple)(map(as_plain, value))  # a named one stays one
+    return value
+
+
+_PLAIN = {
+    np.bool_: bool, np.integer: int, np.floating: float, np.complexfloating: complex,
+    np.bytes_: bytes,
+}  # fmt: skip
+
+
+def shown(value: Any, longest: int = 120) -> str:
+    """`value` in a message: as a user would write it, and no longer than a line."""
+    plain = as_plain(value)
+    text = str(plain) if isinstance(plain, np.generic) else repr(plain)
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 4] + " ..."
 
 
 # What a fitted estimator holds.
@@ -121,7 +186,7 @@ def check_parameters(owner: str, values: dict[str, Any], rules: dict[str, Rule])
     InvalidParameter
     """
     problems = [
-        f"{owner}: parameter {name} must be {rule.allowed}; got {values[name]!r}"
+        f"{owner}: parameter {name} must be {rule.allowed}; got {shown(values[name])}"
         for name, rule in rules.items()
         if not rule.accepts(values[name])
     ]

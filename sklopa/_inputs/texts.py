@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sklopa._inputs.columns import column_names, frame_columns, is_frame, is_missing, to_list
+from sklopa._inputs.rules import shown
 from sklopa.errors import InvalidInput, InvalidType
 
 Row = str | tuple[str, str]
@@ -52,7 +54,7 @@ def check_texts(X: Any, nulls: str = "error") -> Texts:
     InvalidInput
         If X is empty, has more than two columns, or has missing texts; names the first bad row.
     """
-    if _is_frame(X):
+    if is_frame(X):
         columns, names = _columns_of_frame(X), _frame_names(X)
     else:
         columns, names = _columns_of_sequence(X), None
@@ -74,44 +76,38 @@ def check_target_texts(y: Any, name: str = "y") -> list[str]:
         If a row is no text, or y is one text or a table; names the first bad row.
     """
     how = f"{name} must be a list, array or Series with one text (str) for each row of X"
-    if isinstance(y, (str, bytes)) or not hasattr(y, "__len__") or np.ndim(y) > 1:
-        raise InvalidType(f"{how}; got {type(y).__name__} {str(y)[:40]!r}.")
-    texts = _values_of(y)
+    single = isinstance(y, (str, bytes, Mapping, Set)) or not hasattr(y, "__len__")
+    if single or len(getattr(y, "shape", (0,))) != 1:
+        given = f" {shown(y, 40)}" if isinstance(y, (str, bytes)) else ""
+        raise InvalidType(f"{how}; got {type(y).__name__}{given}.")
+    texts = _values_of(y, how)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InvalidType(f"{how}; row {i} is {text!r} of type {type(text).__name__}.")
-    return [str(text) for text in texts]
-
-
-def _is_frame(X: Any) -> bool:
-    """Whether X is a table: of pandas, polars, pyarrow or datasets."""
-    named = hasattr(X, "column_names") or (hasattr(X, "shape") and hasattr(X, "columns"))
-    return named and len(X.shape) == 2
-
-
-def _names_of(X: Any) -> list:
-    return list(X.column_names if hasattr(X, "column_names") else X.columns)
+            missing = " is missing:" if is_missing(text) else " is"
+            raise InvalidType(
+                f"{how}; row {i}{missing} {shown(text)} of type {type(text).__name__}."
+            )
+        _check_unicode(text, i, name)
+    return [str.__str__(text) for text in texts]
 
 
 def _frame_names(X: Any) -> np.ndarray | None:
     """Column names, when all of them are texts (scikit-learn's rule)."""
-    names = _names_of(X)
+    names = column_names(X)
     return np.asarray(names, dtype=object) if all(isinstance(n, str) for n in names) else None
 
 
 def _columns_of_frame(X: Any) -> list[Sequence]:
     _check_column_count(X.shape[1])
-    if hasattr(X, "iloc"):
-        return [X.iloc[:, j].tolist() for j in range(X.shape[1])]
-    return [_values_of(X[name]) for name in _names_of(X)]
+    return frame_columns(X)
 
 
-def _values_of(column: Any) -> list:
-    """A column as Python objects, whatever library it is of."""
-    for method in ("to_pylist", "tolist"):
-        if hasattr(column, method):
-            return getattr(column, method)()
-    return list(column)
+def _values_of(column: Any, how: str) -> list:
+    """A column as Python objects, None where they are masked."""
+    try:
+        return to_list(column)
+    except TypeError as error:
+        raise InvalidType(f"{how}; got {type(column).__name__}.") from error
 
 
 def _columns_of_sequence(X: Any) -> list[Sequence]:
@@ -120,7 +116,7 @@ def _columns_of_sequence(X: Any) -> list[Sequence]:
         X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
     if isinstance(X, np.ndarray) or hasattr(X, "__array_interface__"):
         return _columns_of_array(np.asarray(X))
-    values = _values_of(X)
+    values = _values_of(X, _HOW)
     if values and all(isinstance(value, (tuple, list)) for value in values):
         widths = {len(value) for value in values}
         for width in widths:
@@ -145,7 +141,7 @@ def _columns_of_array(X: np.ndarray) -> list[Sequence]:
 def _refuse_single_values(X: Any) -> None:
     if isinstance(X, str):
         raise InvalidType(f"{_HOW}; got the single text {X[:40]!r}. Pass [text] for one row.")
-    if isinstance(X, (bytes, bytearray, dict, set)) or not hasattr(X, "__len__"):
+    if isinstance(X, (bytes, bytearray, Mapping, Set)) or not hasattr(X, "__len__"):
         raise InvalidType(f"{_HOW}; got {type(X).__name__}.")
     if hasattr(X, "tocsr"):
         raise InvalidType(f"{_HOW}; got a sparse matrix of numbers.")
@@ -159,7 +155,9 @@ def _check_column_count(n_columns: int) -> None:
 
 
 def _check_missing(columns: list[Sequence]) -> None:
-    missing = {i: value for column in columns for i, value in enumerate(column) if _is_null(value)}
+    missing = {
+        i: value for column in columns for i, value in enumerate(column) if is_missing(value)
+    }
     if not missing:
         return
     rows = sorted(missing)
@@ -174,25 +172,21 @@ def _check_missing(columns: list[Sequence]) -> None:
 
 def _as_text(value: Any, i: int) -> str:
     if isinstance(value, str):
-        if not value.isascii():
-            _check_unicode(value, i)
-        return str(value)
-    if _is_null(value):
+        _check_unicode(value, i, "X")
+        return str.__str__(value)
+    if is_missing(value):
         return ""
-    raise InvalidType(f"{_HOW}; row {i} is {value!r} of type {type(value).__name__}.")
+    raise InvalidType(f"{_HOW}; row {i} is {shown(value)} of type {type(value).__name__}.")
 
 
-def _is_null(value: Any) -> bool:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, (float, np.floating)) and value != value
-
-
-def _check_unicode(text: str, i: int) -> None:
+def _check_unicode(text: str, i: int, name: str) -> None:
     """Lone surrogates are no characters: no tokenizer can read them."""
+    if text.isascii():
+        return
     for position, character in enumerate(text):
         if unicodedata.category(character) == "Cs":
             raise InvalidInput(
-                f"X row {i} holds the lone surrogate {character!r} at position {position}, which "
-                "is not valid Unicode. Clean it with text.encode('utf-8', 'replace').decode()."
+                f"{name} row {i} holds the lone surrogate {character!r} at position {position}, "
+                "which is not valid Unicode. Clean it with "
+                "text.encode('utf-8', 'replace').decode()."
             )

@@ -43,21 +43,20 @@ def _rolled(prompts: Tensor | None) -> Tensor | None:
     return None if prompts is None else prompts.roll(1, dims=0)
 
 
-def probe_accuracy(views: Views, codes: np.ndarray) -> float:
-    """Accuracy of a logistic regression on the views of rows, cross-validated.
+def right_by_probe(views: Views, codes: np.ndarray) -> np.ndarray:
+    """Whether each row (n,) is right by a logistic regression on its views, cross-validated.
 
     In up to five parts. As in the start of a head, a view that does not help is left out.
     """
-    features, hits = views.joined(), []
+    features, right = views.joined(), np.zeros(len(codes), dtype=bool)
     firsts = range(0, features.shape[1], views.last.shape[1])
     for train, test in KFold(min(5, len(codes)), shuffle=True, random_state=0).split(codes):
         classes, inverse = np.unique(codes[train], return_inverse=True)
-        if len(classes) < 2:
-            decided = np.full(len(test), classes[0])
-        else:
+        decided = np.full(len(test), classes[0])
+        if len(classes) > 1:
             weight, target = torch.ones(len(train)), torch.from_numpy(inverse)
             probe = logistic_start(ProbeRows(features[train], target, weight, firsts=firsts))
             outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
             decided = classes[outputs.argmax(axis=1)]
-        hits += (decided == codes[test]).tolist()
-    return float(np.mean(hits))
+        right[test] = decided == codes[test]
+    return right

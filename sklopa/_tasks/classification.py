@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,10 +50,13 @@ class LabelTask(Task):
         if labels.is_multilabel != self.is_multilabel:
             kind, other = ("several labels", "one label")[:: 1 if labels.is_multilabel else -1]
             raise InvalidInput(f"{name} has {kind} a row; the model was fitted with {other}.")
-        return self._targets(labels, weights)
+        return self._targets(labels, weights, self.classes)
 
-    def _targets(self, labels: Labels, weights: np.ndarray) -> Targets:
-        weights = apply_class_weight(weights, labels.classes[labels.codes], self.class_weight)
+    def _targets(
+        self, labels: Labels, weights: np.ndarray, known: np.ndarray | None = None
+    ) -> Targets:
+        chosen = labels.classes[labels.codes]
+        weights = apply_class_weight(weights, chosen, self.class_weight, classes=known)
         return Targets(labels.codes, weights, strata=labels.codes)
 
     def attach(self, rows: Rows, targets: Targets, network: FittedNetwork) -> Rows:
@@ -63,11 +65,16 @@ class LabelTask(Task):
 
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
         """Accuracy: the share of rows whose label, or whose labels, are all right."""
-        return self.accuracy(outputs, np.asarray(rows.target))
+        right = self.right(outputs, np.asarray(rows.target))
+        return float(np.average(right, weights=rows.weights()))
 
-    def accuracy(self, outputs: np.ndarray, codes: np.ndarray) -> float:
-        """The share of rows that are decided as `codes` has it."""
-        return float(accuracy_score(codes, self.chosen(outputs)))
+    def codes_of(self, y: Any) -> np.ndarray:
+        """What is right for each row, as `chosen` has it; of unseen labels nothing ever is."""
+        return encode_labels(y, self.classes, refuse_unseen=False).codes
+
+    def right(self, outputs: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Whether each row (n,) is decided as `codes` has it."""
+        return self.chosen(outputs) == codes
 
     def chosen(self, outputs: np.ndarray) -> np.ndarray:
         """Class indices (n,), or indicators (n, C), of logits (n, C)."""
@@ -112,7 +119,9 @@ class SeveralLabels(LabelTask):
 
     is_multilabel = True
 
-    def _targets(self, labels: Labels, weights: np.ndarray) -> Targets:
+    def _targets(
+        self, labels: Labels, weights: np.ndarray, known: np.ndarray | None = None
+    ) -> Targets:
         if self.class_weight is not None:
             raise InvalidInput(
                 f"class_weight={self.class_weight!r} cannot be used where rows have several "
@@ -133,6 +142,10 @@ class SeveralLabels(LabelTask):
     def chosen(self, outputs: np.ndarray) -> np.ndarray:
         """Indicators (n, C), int64."""
         return (outputs > 0).astype(np.int64)
+
+    def right(self, outputs: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Whether all labels of each row (n,) are decided as `codes` has it."""
+        return (self.chosen(outputs) == codes).all(axis=1)
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Indicators (n, C), int64, of logits (n, C)."""
@@ -171,7 +184,7 @@ def learn_labels(
     labels = encode_labels(y, classes)
     weights = check_weights(sample_weight, n_rows)
     task = label_task(labels.classes, labels.is_multilabel, class_weight)
-    targets = task._targets(labels, weights)
+    targets = task._targets(labels, weights, classes)
     seen = labels.codes[targets.weights > 0]
     if classes is None and not labels.is_multilabel and len(np.unique(seen)) < 2:
         raise InvalidInput(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sklopa._batches.rows import Rows
 from sklopa._heads.linear_start import ProbeRows, ridge_start
-from sklopa._inputs.targets import check_numbers, check_weights
+from sklopa._inputs.targets import check_numbers, check_weights, restore, standardise
 from sklopa._tasks.interface import Start, Targets, Task, as_start
 from sklopa.errors import InvalidInput
 
@@ -49,7 +49,7 @@ class Regression(Task):
 
     def attach(self, rows: Rows, targets: Targets, network: FittedNetwork) -> Rows:
         """Rows with standardised numbers."""
-        standardised = (targets.values - self.mean) / self.scale
+        standardised = standardise(targets.values, self.mean, self.scale)
         return rows.with_target(torch.from_numpy(standardised).float())
 
     def loss(self, outputs: Tensor, target: Any) -> Tensor:
@@ -62,11 +62,12 @@ class Regression(Task):
 
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
         """R2, the coefficient of determination."""
-        return float(r2_score(np.asarray(rows.target), outputs))
+        truth = np.asarray(rows.target)
+        return float(r2_score(truth, outputs, sample_weight=rows.weights()))
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Numbers (n,), or (n, K), float64, in the units of y."""
-        values = outputs * self.scale + self.mean
+        values = restore(outputs, self.mean, self.scale)
         return values[:, 0] if self.n_outputs == 1 else values
 
     def fitted(self) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Writing(Task):
         return -outputs
 
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
-        """Mean log-probability of a target token, each row counting the same."""
-        return float(outputs.mean())
+        """Mean log-probability of a target token, each row counting by its weight."""
+        return float(np.average(outputs, weights=rows.weights()))
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Texts as they are."""

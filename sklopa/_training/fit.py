@@ -87,13 +87,19 @@ def prepare_data(
     """
     rows, truncation = _learnable(network, task, examples, memory, for_steps=True)
     rows = rows.with_group(equal_rows(examples.digests()))
-    n_truncated, weights, held_out = truncation.n_cut, examples.targets.weights, None
+    n_truncated, held_out = truncation.n_cut, None
+    weights, strata = examples.targets.weights, examples.targets.strata
+    if (weights == 0).any():  # such rows are neither learned from nor watched
+        used = np.flatnonzero(weights)
+        rows, weights = rows.subset(used), weights[used]
+        strata = None if strata is None else strata[used]
     if watched is not None:
         held_out, more = _learnable(network, task, watched, memory)
         truncation += more
     elif fraction is not None:
-        train, test = hold_out(len(rows), examples.targets.strata, fraction, seed)
-        rows, weights, held_out = rows.subset(train), weights[train], rows.subset(test)
+        train, test = hold_out(len(rows), strata, fraction, seed)
+        held_out = weighted(rows.subset(test), weights[test])
+        rows, weights = rows.subset(train), weights[train]
     learned = weighted(rows, weights)
     return TrainingData(learned, held_out, float(weights.sum()), n_truncated, truncation)
 
@@ -136,10 +142,10 @@ def hold_out(
 
 def weighted(rows: Rows, weights: np.ndarray) -> Rows:
     """Rows without those of weight zero, and with the others' weights scaled to mean one."""
-    used = np.flatnonzero(weights > 0)
-    rows = rows if len(used) == len(weights) else rows.subset(used)
-    scaled = weights[used] / weights[used].mean()
-    return rows.with_weight(torch.from_numpy(scaled).float())
+    if (weights == 0).any():
+        used = np.flatnonzero(weights)
+        rows, weights = rows.subset(used), weights[used]
+    return rows.with_weight(torch.from_numpy(weights / weights.mean()).float())
 
 
 def equal_rows(digests: Sequence[Any]) -> torch.Tensor:

@@ -11,7 +11,6 @@ from sklearn.utils import check_random_state
 from sklopa.errors import InvalidType
 from sklopa.inspection.drawing import BLUE, GREY, open_axes, pyplot, styled
 from sklopa.inspection.fitted import unwrap
-from sklopa.inspection.rows import right_rows
 
 
 class AblationDisplay:
@@ -117,7 +116,7 @@ class AblationDisplay:
                 f"{caller} needs a classifier, whose rows are right or wrong; got "
                 f"{type(estimator).__name__}."
             )
-        right = right_rows(estimator, X, y)
+        right = estimator._right_rows(X, y)
         table = np.array(list(right.values()), dtype=float)  # (n_ways, n)
         n_rows, random = table.shape[1], check_random_state(random_state)
         drawn = [table[:, random.randint(n_rows, size=n_rows)] for _ in range(n_bootstraps)]

@@ -44,12 +44,12 @@ def unwrap(caller: str, estimator: Any, X: Any = None) -> tuple[Any, Any]:
 
 def design_of(estimator: Any) -> Any:
     """What a fitted estimator was built as, in plain values."""
-    return estimator._design
+    return estimator._fitted_network().design
 
 
 def live_network(estimator: Any) -> Any:
     """The network of a fitted estimator."""
-    return estimator._live_network()
+    return estimator._fitted_network().live()
 
 
 def score_name(estimator: Any) -> str:

@@ -1,5 +1,7 @@
 """Rows of the table of errors about X and y: the class, and a text that says what to do."""
 
+import datetime
+import enum
 import warnings
 
 import numpy as np
@@ -96,6 +98,22 @@ BAD_TARGETS = {
     "pandas_integer_na": (pd.Series([0, 1, None], dtype="Int64"), ["y", "NaN", "row 2"]),
     "continuous": ([0.5, 1.25, 2.0], ["Unknown label type"]),
     "mixed": (MIXED, ["y", "int", "str"]),
+    "mixed_list": (["a", 1, "b"], ["y", "int", "str", "row 0 is 'a'", "row 1 is 1"]),
+    "mixed_series": (pd.Series(["a", 1, "b"], dtype=object), ["y", "int", "str"]),
+    "mixed_sets": ([{"a"}, {1}, {"b"}], ["y", "int", "str"]),
+    "masked": (np.ma.array(["??", "b", "a"], mask=[1, 0, 0]), ["y", "NaN", "row 0"]),
+    "enum": (list(enum.Enum("Mood", "GOOD BAD FINE")), ["y", "row 0", "Mood", "label.value"]),
+    "dates": ([datetime.date(2024, 1, i) for i in (1, 2, 3)], ["y", "date", "str(label)"]),
+    "datetime64": (np.array(["2024", "2025", "2026"], dtype="M8[Y]"), ["y", "str(label)"]),
+    "bytes": ([b"a", b"b", b"a"], ["y", "row 0", "b'a'", "label.decode()"]),
+    "none_in_a_set": ([{"a"}, {"b", None}, {"a"}], ["y", "NaN", "row 1", "None"]),
+    "none_for_a_set": ([{"a"}, None, {"b"}], ["y", "NaN", "row 1"]),
+    "no_labels_at_all": ([set(), set(), set()], ["y", "no label"]),
+    "generators": ([(c for c in "ab")] * 3, ["y", "row 0", "generator", "sets"]),
+    "minus_one_indicator": (np.array([[1, -1], [-1, 1], [1, 1]]), ["y", "indicator", "-1"]),
+    "two_indicator": (np.array([[1, 2], [2, 1], [1, 1]]), ["y", "indicator", "row 0 has 2"]),
+    "sparse_two": (scipy.sparse.csr_matrix([[0, 2], [2, 0], [0, 0]]), ["y", "indicator", "2"]),
+    "same_names": (pd.DataFrame(np.eye(3, 2, dtype=int), columns=["a", "a"]), ["y.columns"]),
     "no_indicator": (np.array([[0, 1], [2, 3], [4, 5]]), ["y", "2 columns", "indicator"]),
     "nan_indicator": (np.array([[0, 1], [1, np.nan], [1, 1]]), ["y", "NaN"]),
     "words_matrix": (np.array([["a", "b"], ["c", "d"], ["e", "f"]]), ["y"]),
@@ -124,6 +142,15 @@ BAD_WEIGHTS = {
     "one_word": ("heavy", ["sample_weight"]),
     "matrix": (np.ones((3, 2)), ["1D"]),
     "all_zero": ([0.0, 0.0, 0.0], ["sample_weight", "zero"]),
+    "all_false": ([False, False, False], ["sample_weight", "zero"]),
+    "masked": (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), ["sample_weight", "row 1"]),
+    "tiny": ([1.0, 1e-300, 1.0], ["sample_weight", "row 1", "1e-300", "1e-12"]),
+    "all_tiny": ([1e-300] * 3, ["sample_weight", "1e-300"]),
+    "huge": ([1.0, 1e300, 1.0], ["sample_weight", "row 1", "1e+300", "1e+12"]),
+    "all_huge": ([1e300] * 3, ["sample_weight", "1e+300"]),
+    "infinite": ([1.0, np.inf, 1.0], ["sample_weight", "inf"]),
+    "numbers_as_words": (["1", "2", "3"], ["sample_weight", "'1'"]),
+    "durations": (np.array([1, 2, 3], dtype="m8[s]"), ["sample_weight", "timedelta64"]),
     "one_class_left": ([1.0, 0.0, 1.0], ["2 classes", "'a'"]),
 }
 
@@ -188,7 +215,15 @@ def test_partial_fit_asks_for_the_classes_at_first(make_classifier):
         make_classifier().partial_fit(TEXTS, LABELS)
 
 
-@pytest.mark.parametrize("class_weight", [{"a": -1.0, "b": 1.0}, {"a": "x", "b": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "class_weight",
+    [
+        {"a": -1.0, "b": 1.0}, {"a": "x", "b": 1.0}, {"a": 0, "b": 0}, {"a": np.nan, "b": 1},
+        {"a": np.inf, "b": 1}, {"a": 1e300, "b": 1}, {"a": 1e-300, "b": 1}, {"a": None, "b": 1},
+        {"a": 1, "zebra": 1},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_class_weights_that_are_no_weights_are_refused(make_classifier, class_weight):
     with raises(ValueError, "class_weight"):
         make_classifier(class_weight=class_weight).fit(TEXTS, LABELS)

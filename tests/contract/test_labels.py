@@ -17,9 +17,9 @@ from sklearn.utils.class_weight import compute_class_weight
     "labels",
     [
         ["neg", "pos"], [7, -2], [True, False], [0.0, 1.0], np.array(["b", "a"], dtype=object),
-        np.array([3, 200], dtype=np.uint8),
+        np.array([3, 200], dtype=np.uint8), np.array([2**63, 1], dtype=np.uint64),
     ],
-    ids=["str", "int", "bool", "float", "object", "uint8"],
+    ids=["str", "int", "bool", "float", "object", "uint8", "uint64"],
 )  # fmt: skip
 def test_labels_of_any_kind_come_back_as_they_were(make_classifier, reviews, labels):
     texts, words = reviews
@@ -53,6 +53,19 @@ def test_labels_may_come_in_any_container(make_classifier, reviews, labels_as):
         clf.predict(texts).tolist()
         == make_classifier(max_iter=1).fit(*reviews).predict(texts).tolist()
     )
+
+
+@pytest.mark.parametrize("labels", [(7, -2), (True, False), (np.int64(3), 4)], ids=str)
+def test_numbers_and_truth_values_among_objects_are_labels_like_others(
+    make_classifier, reviews, labels
+):
+    texts, words = reviews
+    y = np.array([labels[word == "pos"] for word in words], dtype=object)
+    clf = make_classifier(max_iter=1).fit(texts, y)
+    plain = make_classifier(max_iter=1).fit(texts, np.array(y.tolist()))
+    assert clf.classes_.dtype == plain.classes_.dtype
+    np.testing.assert_array_equal(clf.predict(texts), plain.predict(texts))
+    assert clf.score(texts, y.tolist()) == plain.score(texts, y.tolist())
 
 
 def test_predict_is_the_class_of_the_largest_probability(fitted, fitted3, reviews, colours):
@@ -142,6 +155,27 @@ def test_class_weight_is_sample_weight_by_class(make_classifier, reviews):
     assert np.abs(plain - logits).max() > 1e-3
 
 
+def test_balanced_classes_count_a_row_of_weight_three_as_three_rows(make_classifier, colours):
+    texts, labels = colours
+    weights = [3.0 if i < 6 else 1.0 for i in range(len(texts))]
+    weighted = make_classifier(class_weight="balanced", dropout=0.0).fit(texts, labels, weights)
+    counts = {c: sum(w for w, x in zip(weights, labels, strict=True) if x == c) for c in COLOURS}
+    by_class = {c: sum(weights) / (3 * counts[c]) for c in COLOURS}
+    told = make_classifier(class_weight=by_class, dropout=0.0).fit(texts, labels, weights)
+    logits = told.decision_function(texts)
+    np.testing.assert_allclose(weighted.decision_function(texts), logits, **CLOSE)
+
+
+def test_weights_from_the_least_to_the_largest_train_a_model(make_classifier, colours):
+    texts, labels = colours
+    weights = np.geomspace(1e-12, 1e12, len(texts))
+    logits = make_classifier().fit(texts, labels, weights).decision_function(texts)
+    assert np.isfinite(logits).all()
+    for weight in (1e-12, 1e12):
+        same = make_classifier(class_weight="balanced").fit(texts, labels, [weight] * len(texts))
+        assert np.isfinite(same.decision_function(texts)).all()
+
+
 # ---------------------------------------------------------------- several labels a row
 
 
@@ -183,6 +217,25 @@ def test_label_sets_and_indicators_train_the_same_model(make_classifier, tags):
     clf = make_classifier(max_iter=2).fit(texts, sets)
     assert clf.classes_.tolist() == sorted(COLOURS)
     np.testing.assert_array_equal(clf.predict(texts), expected.predict(texts))
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_names_of_an_indicator_frames_columns_become_the_classes(make_classifier, tags, library):
+    texts, sets = tags
+    names = COLOURS  # in another order than sorted
+    frame = library.DataFrame({c: [int(c in s) for s in sets] for c in names})
+    clf = make_classifier(max_iter=2).fit(texts, frame)
+    assert clf.classes_.tolist() == names
+    expected = make_classifier(max_iter=2).fit(texts, frame.to_numpy())
+    assert expected.classes_.tolist() == [0, 1, 2]
+    assert_same_state(clf, expected)
+    # Columns to watch may stand in another order: their names are found.
+    options = {"max_iter": 2, "early_stopping": True}
+    watched = make_classifier(**options).fit(texts, frame, X_val=texts, y_val=frame[sorted(names)])
+    expected = make_classifier(**options).fit(
+        texts, frame.to_numpy(), X_val=texts, y_val=frame.to_numpy()
+    )
+    assert watched.validation_scores_ == expected.validation_scores_
 
 
 def test_a_label_that_every_row_has_is_predicted_for_every_row(make_classifier, tags):

@@ -48,7 +48,18 @@ def test_a_prompt_learns_more_than_the_head_alone(rated):
     ).fit(*rated).score(*rated)  # fmt: skip
 
 
-@pytest.mark.parametrize(("factor", "shift"), [(1e6, 1e9), (-1e-6, 0.0), (1.0, -50.0)])
+@pytest.mark.parametrize(
+    ("factor", "shift"),
+    [
+        (1e6, 1e9),
+        (-1e-6, 0.0),
+        (1.0, -50.0),
+        (1e300, 0.0),
+        (-1e-300, 0.0),
+        (3e307, -1e308),
+        (1e-315, 0),
+    ],
+)
 def test_targets_of_any_size_give_the_same_model(rated, factor, shift):
     texts, y = rated
     plain, other = make().fit(texts, y), make().fit(texts, factor * y + shift)
@@ -75,8 +86,23 @@ def test_a_single_column_matrix_is_a_list_of_numbers(rated):
     assert model.predict(texts).shape == y.shape
 
 
-def test_constant_targets_are_predicted_as_they_are(rated):
-    np.testing.assert_allclose(make().fit(rated[0], [7.0] * 24).predict(rated[0]), 7.0, atol=0.1)
+@pytest.mark.parametrize("value", [7.0, 1e300, -1e-300, 0.0])
+def test_constant_targets_are_predicted_as_they_are(rated, value):
+    predicted = make().fit(rated[0], [value] * 24).predict(rated[0])
+    np.testing.assert_allclose(predicted, value, rtol=0.02)
+
+
+def test_weights_from_the_least_to_the_largest_train_a_model(rated):
+    for weights in (np.geomspace(1e-12, 1e12, 24), np.full(24, 1e-12), np.full(24, 1e12)):
+        predicted = make().fit(*rated, sample_weight=weights).predict(rated[0])
+        assert np.isfinite(predicted).all()
+
+
+def test_truth_values_are_numbers(rated):
+    texts, y = rated
+    model = make().fit(texts, y > 3)
+    np.testing.assert_array_equal(model.predict(texts), make().fit(texts, y > 3.0).predict(texts))
+    assert model.score(texts, y > 3) > 0
 
 
 def test_a_row_of_weight_zero_is_left_out_of_the_units_too(rated):
@@ -137,8 +163,27 @@ def test_pickle_clone_and_search(rated, tiny_folder):
         ([1.0] * 23 + [np.inf], ["row 23 has inf"]),
         ([1.0] * 23, ["24 rows", "y has 23"]),
         (np.zeros((24, 2, 2)), ["y must hold numbers"]),
+        (["1.5"] * 24, ["y must hold numbers", "row 0", "'1.5'", "float(value)"]),
+        ([1j] * 24, ["y must hold numbers", "1j", "complex"]),
+        (np.arange(24).astype("M8[D]"), ["y must hold numbers", "1970-01-01", "numpy.timedelta64"]),
+        (np.arange(24).astype("m8[s]"), ["y must hold numbers", "timedelta64", "unit of time"]),
+        (np.ma.array(np.arange(24.0), mask=np.arange(24) == 5), ["NaN or infinity: row 5"]),
+        ([10**400] * 24, ["infinity", "row 0"]),
     ],
-    ids=["none", "text", "nan", "inf", "short", "3d"],
+    ids=[
+        "none",
+        "text",
+        "nan",
+        "inf",
+        "short",
+        "3d",
+        "number_as_text",
+        "complex",
+        "dates",
+        "durations",
+        "masked",
+        "too_large",
+    ],
 )
 def test_targets_that_are_no_numbers_are_refused(rated, y, parts):
     with raises(ValueError, *parts):

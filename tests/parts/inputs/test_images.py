@@ -1,5 +1,6 @@
 """Images in every form that users hold them in, and clear words about those that are none."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,15 @@ def test_memory_maps_are_read(tmp_path):
         ([GREY[0], np.full((4, 4), np.nan)], ValueError, ["row 1", "nan"]),
         ([Image.fromarray(GREY[0]).convert("F")], ValueError, ["row 0", "mode 'F'", "floats"]),
         ([GREY[0], Path("no-such-file.png")], ValueError, ["row 1", "no-such-file.png"]),
+        (np.ma.array(GREY, mask=GREY > 200), ValueError, ["row 0", "masked", "image.filled(0)"]),
+        ([GREY[0], np.ma.array(GREY[1], mask=True)], ValueError, ["row 1", "masked"]),
+        (frozenset([1]), TypeError, ["frozenset"]),
+        ({"a": GREY[0]}.keys(), TypeError, ["dict_keys"]),
+        (torch.zeros(2, 4, 4, requires_grad=True), TypeError, ["Tensor", "detach()"]),
+        ([GREY[0], Path("a\0b")], ValueError, ["row 1", "cannot be read", "null"]),
+        ([Path(__file__).parent], ValueError, ["row 0", "tests", "no file"]),
+        ([Image.new("RGB", (0, 4))], ValueError, ["row 0", "(0, 4)"]),
+        ([Image.new("La", (4, 4))], ValueError, ["row 0", "cannot be read", "La"]),
         ([Path(__file__)], ValueError, ["row 0", "test_images.py", "cannot be read"]),
     ],
 )  # fmt: skip
@@ -154,6 +164,39 @@ def test_a_file_cut_off_in_the_middle_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-200])
     with raises(ValueError, str(path), "cannot be read"):
         pixels([path])
+
+
+def test_an_image_that_was_closed_or_is_cut_off_is_named_by_row(tmp_path):
+    (path,) = files(tmp_path, COLOUR[:1].repeat(20, axis=1).repeat(20, axis=2))
+    with Image.open(path) as closed:
+        pass
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(path.read_bytes()[:-200])
+    for image in (closed, Image.open(cut)):
+        with raises(ValueError, "row 1", "cannot be read"):
+            check_images([GREY[0], image])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with raises(ValueError, "row 0", "pipe", "no file"):
+        check_images([tmp_path / "pipe"])
+
+
+def test_an_image_that_is_too_large_to_be_one_is_named(tmp_path, monkeypatch):
+    (path,) = files(tmp_path, GREY[:1])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with raises(ValueError, "row 0", str(path), "pixels"):
+        check_images([path])
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_named(tmp_path):
+    (path,) = files(tmp_path, GREY[:1])
+    (picture,) = check_images([path]).rows
+    path.unlink()
+    for read in (picture.rgb, lambda: picture.digest):
+        with raises(ValueError, str(path), "cannot be read"):
+            read()
 
 
 def test_without_pillow_the_error_says_what_to_install(monkeypatch):

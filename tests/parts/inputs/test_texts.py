@@ -1,6 +1,7 @@
 """What X may be, and texts that are odd: lists of strings everywhere, frames, pairs."""
 
 import copy
+import enum
 import warnings
 
 import datasets
@@ -13,7 +14,7 @@ import tiny
 from helpers import CLOSE, assert_same_state, raises
 from sklearn.compose import ColumnTransformer
 
-from sklopa._inputs.texts import check_texts
+from sklopa._inputs.texts import check_target_texts, check_texts
 from sklopa.errors import SklopaError, TruncationWarning
 
 # ---------------------------------------------------------------- what X may be
@@ -192,6 +193,87 @@ def test_a_missing_text_in_either_column_of_a_pair_is_found(make_classifier, pai
     clf = make_classifier(max_iter=1, nulls="empty").fit(frame, labels)
     expected = make_classifier(max_iter=1).fit([*rows[:-1], ("good", "")], labels)
     assert_same_state(clf, expected)
+
+
+@pytest.mark.parametrize(
+    ("X", "rows"),
+    [
+        (np.ma.array(["a", "b"], mask=[0, 0]), ["a", "b"]),
+        ({"x": "a", "y": "b"}.values(), ["a", "b"]),
+        (pl.Series([["a", "b"], ["c", "d"]]), [("a", "b"), ("c", "d")]),
+        (pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["x", "x"]), [("a", "b")]),
+        (pa.record_batch({"x": ["a", "b"]}), ["a", "b"]),
+        (pd.MultiIndex.from_tuples([("a", "b")]), [("a", "b")]),
+        ([enum.Enum("Word", {"A": "a"}, type=str).A], ["a"]),
+        (["a\0", "\0"], ["a\0", "\0"]),
+    ],
+    ids=repr,
+)
+def test_texts_are_read_from_what_else_holds_them(X, rows):
+    assert check_texts(X).rows == rows
+
+
+MASKED = {
+    "texts": np.ma.array(["?", "b"], mask=[1, 0]),
+    "objects": np.ma.array(["?", "b"], mask=[1, 0], dtype=object),
+    "string_dtype": np.ma.array(["?", "b"], mask=[1, 0]).astype(np.dtypes.StringDType()),
+    "constant": [np.ma.masked, "b"],
+    "pairs": np.ma.array([["?", "a"], ["b", "c"]], mask=[[1, 0], [0, 0]]),
+    "pair": [(np.ma.masked, "a"), ("b", "c")],
+}
+
+
+@pytest.mark.parametrize("case", MASKED)
+def test_a_masked_text_is_a_missing_one(case):
+    with raises(ValueError, "X has a missing text", "row 0", "nulls='empty'"):
+        check_texts(MASKED[case])
+    first = check_texts(MASKED[case], nulls="empty").rows[0]
+    assert first == (("", "a") if case.startswith("pair") else "")
+
+
+class _Sized:
+    def __len__(self):
+        return 2
+
+
+@pytest.mark.parametrize(
+    "X", [frozenset("ab"), {"a": 1}.keys(), _Sized(), memoryview(b"ab"), pd.DataFrame(index=[0])]
+)
+def test_what_has_no_rows_of_texts_is_refused(X):
+    for check in (check_texts, check_target_texts):
+        with raises((TypeError, ValueError), "must be a list"):
+            check(X)
+
+
+@pytest.mark.parametrize(
+    ("y", "builtin", "parts"),
+    [
+        (["good", "ba\ud800d"], ValueError, ["row 1", "lone surrogate", "position 2", "Unicode"]),
+        (["\udfff"], ValueError, ["row 0", "lone surrogate", "position 0"]),
+        (np.ma.array(["?", "b"], mask=[1, 0]), TypeError, ["row 0", "missing"]),
+        (["a", None], TypeError, ["row 1", "missing", "None"]),
+        (["a", float("nan")], TypeError, ["row 1", "missing", "nan"]),
+        (pd.Series(["a", None], dtype="string"), TypeError, ["row 1", "missing"]),
+        (pa.array(["a", None]), TypeError, ["row 1", "missing"]),
+        (["a", b"b"], TypeError, ["row 1", "b'b'", "bytes"]),
+        (["a", 3], TypeError, ["row 1", "3", "int"]),
+        (["a", ["b"]], TypeError, ["row 1", "list"]),
+        ("good film", TypeError, ["str", "'good film'"]),
+        ({"a", "b"}, TypeError, ["set"]),
+        (pd.DataFrame({"y": ["a"]}), TypeError, ["DataFrame"]),
+    ],
+    ids=repr,
+)
+def test_a_target_that_is_no_text_is_refused_by_name_and_row(y, builtin, parts):
+    with raises(builtin, "y_val", *parts):
+        check_target_texts(y, "y_val")
+
+
+def test_target_texts_come_back_as_plain_texts():
+    for y in (["a", ""], np.array(["a", ""]), pa.array(["a", ""]), pl.Series(["a", ""])):
+        texts = check_target_texts(y)
+        assert texts == ["a", ""]
+        assert {type(text) for text in texts} == {str}
 
 
 def test_a_lazy_frame_is_refused_without_being_computed():

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from fakes import (
+from code_fakes import (
     CALLS,
     FORGERS,
     JUMPS,
