@@ -6,7 +6,7 @@ import tiny
 from sklearn.metrics import accuracy_score
 
 from sklopa import LoPAClassifier
-from sklopa.errors import InvalidInput, NotFitted
+from sklopa.errors import InvalidInput, NotFitted, TruncationWarning
 
 WAYS = ["prompt", "no prompt", "another row's prompt", "task prompt alone", "linear probe"]
 
@@ -62,3 +62,8 @@ def test_wrong_use_is_named(make_classifier, fitted, reviews):
         make_classifier().ablate(*reviews)
     with pytest.raises(InvalidInput, match="'other'"):
         fitted.ablate(["good"], ["other"])
+
+
+def test_texts_that_lost_their_end_are_told_of(fitted):
+    with pytest.warns(TruncationWarning, match="1 of 2 texts"):
+        fitted.ablate(["good film " * 200, "bad"], ["pos", "neg"])

@@ -350,3 +350,61 @@ def test_fit_interrupted_in_its_first_epoch_can_predict(monkeypatch, make_classi
         clf.fit(*reviews)
     assert clf.n_iter_ == 0
     assert np.isfinite(clf.decision_function(reviews[0])).all()
+
+
+# ---------------------------------------------------------------- going on, and rows that count
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"prompt_length": 20}, "prompt_length=20 (was 3)"),
+        ({"rank": 0}, "rank=0 (was 2)"),
+        ({"gate": "add"}, "gate='add'"),
+        ({"depth": "deep"}, "depth='deep'"),
+        ({"bottleneck": 9}, "bottleneck=9"),
+        ({"dropout": 0.5}, "dropout=0.5"),
+        ({"prompt_layer": 1}, "prompt_layer=1"),
+        ({"max_length": 4}, "max_length=4"),
+        ({"train_encoder": True}, "train_encoder=True"),
+    ],
+)
+def test_a_fit_that_goes_on_refuses_another_network_by_name(
+    make_classifier, reviews, changes, named
+):
+    clf = make_classifier(warm_start=True, max_iter=1).fit(*reviews).set_params(**changes)
+    expected = clf.predict_proba(reviews[0])
+    for call in (clf.fit, clf.partial_fit):
+        with pytest.raises(SklopaError) as caught:
+            call(*reviews)
+        assert named in str(caught.value)
+        assert "warm_start=False" in str(caught.value)
+    np.testing.assert_array_equal(clf.predict_proba(reviews[0]), expected)
+
+
+def test_a_fit_that_goes_on_refuses_pairs_after_texts_and_stays_usable(make_classifier, reviews):
+    clf = make_classifier(warm_start=True, max_iter=1).fit(*reviews)
+    with pytest.raises(SklopaError, match="2 features"):
+        clf.fit([(text, text) for text in reviews[0]], reviews[1])
+    assert clf.predict(reviews[0]).shape == (len(reviews[0]),)
+
+
+def test_rows_of_weight_zero_are_neither_learned_from_nor_watched(make_classifier, reviews):
+    texts, labels = map(list, reviews)
+    wrong = ["pos" if label == "neg" else "neg" for label in labels]
+    weights = [1.0] * len(texts) + [0.0] * len(texts)
+    options = {"early_stopping": True, "validation_fraction": 0.25, "max_iter": 4}
+    alone = make_classifier(**options).fit(texts, labels)
+    beside = make_classifier(**options).fit(texts + texts, labels + wrong, sample_weight=weights)
+    assert beside.validation_scores_ == alone.validation_scores_
+    assert_same_state(beside, alone)
+
+
+def test_validation_scores_count_rows_by_their_weight(make_classifier, reviews, monkeypatch):
+    texts, labels = reviews
+    clf = make_classifier(early_stopping=True, validation_fraction=0.5, max_iter=1)
+    seen = []
+    monkeypatch.setattr(SingleLabel, "score", lambda _, __, rows: seen.append(rows) or 0.5)
+    clf.fit(texts, labels, sample_weight=np.arange(1, len(texts) + 1))
+    weights = seen[0].weights()
+    assert len(set(weights.tolist())) == len(weights)

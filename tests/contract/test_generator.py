@@ -280,3 +280,32 @@ def test_room_for_what_is_written_is_counted_before_anything_is_read(tmp_path):
     for name in ("max_new_tokens", "max_target_length"):
         with pytest.raises(InvalidParameter, match=f"{name}.*kept for what is written"):
             make("gpt2", **{name: room - 3}).fit(SOURCES, TARGETS)
+
+
+@pytest.mark.parametrize("given", ["instance", "global"])
+def test_greedy_texts_move_no_random_generator(llama, given):
+    before = llama.random_state
+    state = np.random.RandomState(0) if given == "instance" else None
+    llama.set_params(random_state=state)
+    try:
+        source = np.random if state is None else state
+        old = source.get_state()[2]
+        llama.predict(SOURCES[:2])
+        assert source.get_state()[2] == old
+    finally:
+        llama.set_params(random_state=before)
+
+
+def test_log_likelihood_tells_of_texts_that_lost_their_end(llama):
+    with pytest.warns(TruncationWarning, match="1 of 1 texts"):
+        llama.log_likelihood(["good film " * 200], ["yes"])
+
+
+def test_more_new_tokens_than_there_is_room_for_are_refused_at_predict(llama):
+    before = llama.max_new_tokens
+    llama.set_params(max_new_tokens=1000)
+    try:
+        with pytest.raises(InvalidParameter, match="max_new_tokens.*leave room"):
+            llama.predict(SOURCES)
+    finally:
+        llama.set_params(max_new_tokens=before)
