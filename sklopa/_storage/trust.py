@@ -30,6 +30,8 @@ FOLDERS = frozenset({"memory", "checkpoint_dir"})
 REQUESTS, STORED_REQUESTS = "_metadata_request", "_requests"
 REFUSED = "This archive is damaged, or was not written by sklopa: "
 OUTPUT = "_sklearn_output_config"  # of `set_output`
+# What earlier versions kept beside, and nothing reads any more.
+_FORMER = frozenset({"_truncation"})
 _NETWORK = ("_design", "_weights")
 _OUTPUTS = [{}, *({"transform": kind} for kind in ("default", "pandas", "polars", None))]
 _LABELS = (
@@ -75,7 +77,7 @@ def trusted_state(
     if isinstance(state, Permitted):
         state, rest = state.plain, state.rest
     try:
-        values = dict(state)
+        values = {name: value for name, value in state.items() if name not in _FORMER}
         design, weights = (values.pop(name, None) for name in _NETWORK)
         requests = check_requests(_plain_requests(values))
         for name, value in values.items():
