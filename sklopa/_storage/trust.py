@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sklopa._inputs.rules import check_parameters
-from sklopa._loading.description import Backbone, Permitted, as_backbone
+from sklopa._loading.description import Backbone, Permitted
 from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
 from sklopa._storage.record import Schema
@@ -376,10 +376,11 @@ def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork
     """
     given = {"backbone": model, "encoder": model if encoder is None else encoder}
     allowed = {}
-    for name, value in given.items():
-        described, kept = as_backbone(value), getattr(network.design, name)
-        differs = described.trust_remote_code and not kept.trust_remote_code
-        if differs and replace(described, trust_remote_code=False) == kept:
+    for name, described in given.items():
+        kept = getattr(network.design, name)
+        if not isinstance(described, Backbone) or kept.trust_remote_code:
+            continue
+        if described.trust_remote_code and replace(described, trust_remote_code=False) == kept:
             allowed[name] = described
     if not allowed:
         return network
