@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
+import stat
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -19,7 +22,8 @@ class DiskStore:
 
     Each `put` adds one file, which is whole from the moment it has its name and is never changed
     after. So readers and writers need no lock, on a network drive neither. A file that cannot be
-    read, or whose checksums are wrong, counts as not there.
+    read, whose checksums are wrong, or that is not what `put` writes (a regular file of finite
+    numbers, of one type and shape with those that are asked for) counts as not there.
 
     Parameters
     ----------
@@ -27,9 +31,12 @@ class DiskStore:
         Made if it is not there.
     namespace : str
         All that the arrays depend on besides the text.
+    width : int, default=None
+        Length of the arrays; files with others are passed over. None takes any.
     """
 
-    def __init__(self, folder: str | os.PathLike, namespace: str) -> None:
+    def __init__(self, folder: str | os.PathLike, namespace: str, width: int | None = None) -> None:
+        self.width = width
         name = hashlib.blake2b(namespace.encode(), digest_size=12).hexdigest()
         self.folder = Path(folder, "sklopa", name)
         self._keys: dict[str, dict[bytes, int]] = {}  # of each file: key -> row
@@ -41,7 +48,7 @@ class DiskStore:
         found: dict[bytes, np.ndarray] = {}
         for name, rows in list(self._keys.items()):
             here = wanted.intersection(rows).difference(found)
-            values = self._read(name, "values") if here else None
+            values = self._read_values(name, len(rows)) if here else None
             if values is None:
                 continue
             found |= {key: values[rows[key]] for key in here}
@@ -82,14 +89,46 @@ class DiskStore:
             del self._keys[name]
         for name in sorted(names - set(self._keys)):
             keys = self._read(name, "keys")
-            if keys is not None:
+            if keys is not None and keys.dtype == np.uint8 and keys.ndim == 2:
                 self._keys[name] = {row.tobytes(): i for i, row in enumerate(keys)}
+
+    def _read_values(self, name: str, n_rows: int) -> np.ndarray | None:
+        """The arrays of a file, one for each key; None if they are not what `put` writes."""
+        values = self._read(name, "values")
+        is_whole = values is not None and values.ndim == 2 and len(values) == n_rows
+        if (
+            is_whole
+            and self.width in (None, values.shape[1])
+            and values.dtype == np.float32
+            and np.isfinite(values).all()
+        ):
+            return values
+        self._forget(name)
+        return None
 
     def _read(self, name: str, what: str) -> np.ndarray | None:
         """One array of a file; None if it is damaged, and then the file is forgotten."""
         try:
-            with zipfile.ZipFile(self.folder / name) as file:  # reading a whole part checks its sum
-                return np.load(io.BytesIO(file.read(f"{what}.npy")), allow_pickle=False)
+            with _open_regular(self.folder / name) as plain, zipfile.ZipFile(plain) as file:
+                part = file.getinfo(f"{what}.npy")
+                if part.file_size > part.compress_size:  # `put` does not pack: it would be a bomb
+                    raise ValueError("packed")
+                # Reading a whole part checks its sum.
+                return np.load(io.BytesIO(file.read(part)), allow_pickle=False)
         except Exception:  # whatever a damaged file may lead to
-            self._keys.pop(name, None)
+            self._forget(name)
             return None
+
+    def _forget(self, name: str) -> None:
+        self._keys[name] = {}  # not read again
+
+
+@contextlib.contextmanager
+def _open_regular(path: Path) -> Iterator[IO[bytes]]:
+    """A file to read, unless it is a link, a pipe or a device, which may never end."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("no regular file")
+        yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import warnings
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -512,21 +513,29 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     def _as_record(self) -> Record:
         """The fitted estimator in plain values."""
         from sklopa._storage.record import Record
+        from sklopa._storage.save import check_record
+        from sklopa._storage.trust import OUTPUT, plain, requests_of
 
         network = self._fitted_network()
-        names = [name for name in self._fitted_rules if hasattr(self, name)]
-        return Record(
+        names = [name for name in (*self._fitted_rules, OUTPUT) if hasattr(self, name)]
+        record = Record(
             type(self).__name__,
-            self.get_params(deep=False),
-            {name: getattr(self, name) for name in names},
+            plain(self.get_params(deep=False)),
+            {name: plain(getattr(self, name)) for name in names},
             network,
+            requests_of(self),
         )
+        check_record(record, self._schema())
+        return record
 
     @classmethod
     def _from_record(cls, record: Record) -> Self:
         """The estimator that `_as_record` gave the values of."""
+        from sklopa._storage.trust import give_requests
+
         estimator = cls(**record.parameters)
         estimator._become({**record.attributes, "_network": record.network})
+        give_requests(estimator, record.requests)
         return estimator
 
     @classmethod
@@ -542,24 +551,39 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             n_views=cls._n_views,
             reads=cls._reads,
             check=lambda parameters: cls(**parameters)._check_parameters(),
+            is_ours=_is_ours(cls),
+            knows=lambda name: not _is_ours(cls) and not hasattr(cls, name),
         )
 
     # ------------------------------------------------------------------ pickling and tags
 
     def __getstate__(self) -> dict[str, Any]:
+        from sklopa._storage.trust import REQUESTS, STORED_REQUESTS, requests_of
+
         state = super().__getstate__()
         state = {name: value for name, value in state.items() if name not in _LIVE}
-        if self.__sklearn_is_fitted__():  # as values, so that readers have fewer classes to trust
+        if requests := requests_of(self):  # as values, so that readers have less to trust
+            state = {k: v for k, v in state.items() if k != REQUESTS}
+            state[STORED_REQUESTS] = requests
+        if self.__sklearn_is_fitted__():
             state["_design"] = self._network.design.as_dict()
             state["_weights"] = self._network.weights
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        design, weights = state.pop("_design", None), state.pop("_weights", None)
-        super().__setstate__(state)
-        if design is not None and weights is not None:
-            self._network = FittedNetwork(Design.from_dict(design), weights)
+    def __reduce__(self) -> Any:
+        from sklopa._storage.trust import as_pickled
+
+        state = as_pickled(self._schema(), self.__getstate__())
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: Any) -> None:
+        from sklopa._storage.trust import give_requests, trusted_state
+
+        values, network, requests = trusted_state(self._schema(), state)
+        super().__setstate__(values)
+        if network is not None:
+            self._network = network
+        give_requests(self, requests)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -569,6 +593,11 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         tags.target_tags.required = True
         tags.requires_fit = True
         return tags
+
+
+def _is_ours(kind: type) -> bool:
+    """Whether a class is one of the library's, and not a user's subclass."""
+    return kind.__module__.split(".")[0] == "sklopa"
 
 
 def _check_same_columns(inputs: Inputs, n_columns: int, names: Any, owner: str) -> None:

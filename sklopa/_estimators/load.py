@@ -12,9 +12,13 @@ from sklopa._estimators.image_classifier import LoPAImageClassifier
 from sklopa._estimators.regressor import LoPARegressor
 from sklopa._inputs.rules import PATH
 from sklopa._loading.description import Backbone, as_backbone
-from sklopa.errors import InvalidParameter
+from sklopa.errors import InvalidArchive, InvalidParameter
 
 _KINDS = (LoPAClassifier, LoPARegressor, LoPAGenerator, LoPAImageClassifier)
+# Other kinds of files, by the end of their names, and what reads them.
+_READERS = dict.fromkeys((".joblib", ".pkl", ".pickle"), "joblib.load") | {
+    ".skops": "skops.io.load"
+}
 ESTIMATORS = {kind.__name__: kind for kind in _KINDS}
 
 
@@ -52,6 +56,11 @@ def load(
     BackboneNotFound, UnsupportedBackbone
         If the frozen model is not there.
 
+    Notes
+    -----
+    The hub is asked for "user/name" alone. What starts with ``.`` or ``/``, has a backslash or a
+    second ``/``, or ends in ``.zip`` is a path, and so is every `Path`.
+
     Examples
     --------
     >>> import sklopa
@@ -63,8 +72,17 @@ def load(
     if not PATH.accepts(path):
         raise InvalidParameter(f"load: path must be {PATH.allowed}; got {path!r}")
     given = [None if model is None else as_backbone(model) for model in (backbone, encoder)]
-    path = Path(path)
-    if looks_like_repository(path):
-        path = fetch(path.as_posix(), revision)
-    record = restore(path, {name: kind._schema() for name, kind in ESTIMATORS.items()}, *given)
+    folder = fetch(str(path), revision) if looks_like_repository(path) else Path(path)
+    _check_name(folder)
+    record = restore(folder, {name: kind._schema() for name, kind in ESTIMATORS.items()}, *given)
     return ESTIMATORS[record.kind]._from_record(record)
+
+
+def _check_name(path: Path) -> None:
+    """Say what reads files of other kinds."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader and not path.is_dir():
+        raise InvalidArchive(
+            f"load: {str(path)!r} is no archive of save by its name; nothing of it was read. For a "
+            f"file from a source that you trust, use {reader}."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import json
 from dataclasses import KW_ONLY, dataclass, field, fields
 from os import PathLike
@@ -10,7 +11,29 @@ from typing import Any, cast
 
 from sklopa._loading import registry
 from sklopa._public import public
-from sklopa.errors import BackboneNotPicklable, InvalidParameter
+from sklopa.errors import BackboneNotPicklable, InvalidArchive, InvalidParameter
+
+# Attention that a file may ask for. Any other name makes transformers fetch and import code.
+ATTENTION = (
+    None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Permitted:
+    """State in a pickle, with what only the caller can allow kept apart from plain values.
+
+    A pickle runs what it likes; so what its writer allowed may travel in it, to the workers of a
+    search for instance. Formats that run nothing hold the plain part alone.
+
+    Attributes
+    ----------
+    plain : dict, what restored state may hold
+    rest : dict, what else there was
+    """
+
+    plain: dict[str, Any]
+    rest: dict[str, Any]
 
 
 @public("sklopa")
@@ -106,6 +129,34 @@ class Backbone:
         """Free the weights of all backbones in this process."""
         registry.drop_all()
 
+    def __reduce__(self) -> Any:
+        state = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        rest = {name: state[name] for name in _only_from_the_caller(state)}
+        plain = {name: value for name, value in state.items() if name not in rest}
+        return copyreg.__newobj__, (type(self),), Permitted(plain, rest) if rest else plain  # type: ignore[attr-defined]
+
+    def __setstate__(self, state: dict[str, Any] | Permitted) -> None:
+        """Take restored state, which never carries `trust_remote_code`.
+
+        Raises
+        ------
+        InvalidArchive
+            If it holds what no description that was written down holds.
+        """
+        rest = {}
+        if isinstance(state, Permitted):
+            state, rest = state.plain, state.rest
+        known = {f.name for f in fields(self) if f.init}
+        values = {k: v for k, v in state.items() if k not in ("_placement", "trust_remote_code")}
+        odd = [*(values.keys() - known), *_only_from_the_caller(values)]
+        if odd or not isinstance(values.get("model"), str):
+            name = odd[0] if odd else "model"
+            raise InvalidArchive(
+                f"A stored Backbone has {name}={values.get(name)!r}, which a file cannot ask for. "
+                "Nothing of it was used; give the model again with Backbone(...)."
+            )
+        Backbone.__init__(self, **values | rest)
+
     def __copy__(self) -> Backbone:
         return self
 
@@ -154,6 +205,44 @@ class LiveBackbone(Backbone):
 def as_backbone(model: str | PathLike | Backbone) -> Backbone:
     """The description that an estimator's `model` or `encoder` parameter stands for."""
     return model if isinstance(model, Backbone) else Backbone(cast(str, model))  # or a path
+
+
+def allowed_by_caller(backbone: Backbone) -> str | None:
+    """The option of a description that no file can turn on, as it would be written; or None."""
+    state = {f.name: getattr(backbone, f.name) for f in fields(backbone) if f.init}
+    odd = _only_from_the_caller(state)
+    return f"{odd[0]}={state[odd[0]]!r}" if odd else None
+
+
+def _only_from_the_caller(state: dict[str, Any]) -> list[str]:
+    """Names of options that are not what a file may ask for."""
+    texts = ("model", "revision", "dtype", "device", "gguf_file", "tp_plan")
+    switches = ("gradient_checkpointing", "local_files_only")
+    fine = {name: isinstance(state.get(name), (str, type(None))) for name in texts}
+    fine |= {name: isinstance(state.get(name), (bool, type(None))) for name in switches}
+    attention = state.get("attn_implementation")
+    fine["attn_implementation"] = attention is None or (
+        isinstance(attention, str) and attention in ATTENTION
+    )
+    fine["trust_remote_code"] = state.get("trust_remote_code") in (False, None)
+    fine["quantization_config"] = _is_plain(state.get("quantization_config"))
+    fine["device_map"] = _is_plain(state.get("device_map")) and not _names_disk(
+        state.get("device_map")
+    )
+    return [name for name, is_fine in fine.items() if not is_fine]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (str, bool, int, float))
+
+
+def _names_disk(device_map: Any) -> bool:
+    """Whether weights would be written to a folder."""
+    return isinstance(device_map, dict) and "disk" in device_map.values()
 
 
 def _as_text(options: tuple) -> str:

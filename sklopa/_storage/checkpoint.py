@@ -9,11 +9,13 @@ from typing import Any
 
 import joblib
 import safetensors.torch
-from filelock import FileLock, Timeout
+import torch
 
 from sklopa._inputs.seeds import Seeds
 from sklopa._storage import files
+from sklopa._storage.lock import Busy, locked
 from sklopa._storage.read import read_archive
+from sklopa._storage.trust import check_checkpoint, plain, refused
 from sklopa._storage.values import Tensors, pack, unpack
 from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
 
@@ -71,8 +73,9 @@ class Checkpoint:
             manifest, tensors = read_archive(self.folder)
             identity = manifest["checkpoint"]
             self._compare(identity)
-            self.seeds = manifest["seeds"]
-            self.state = unpack(manifest["state"], safetensors.torch.load(tensors))
+            self.seeds = _checked_seeds(manifest["seeds"])
+            state = unpack(manifest["state"], safetensors.torch.load(tensors))
+            self.state = check_checkpoint(state, torch.is_tensor)
         except (InvalidArchive, ArchiveNotFound, KeyError, TypeError, ValueError) as error:
             if isinstance(error, CheckpointMismatch):
                 raise
@@ -100,6 +103,13 @@ class Checkpoint:
             )
 
 
+def _checked_seeds(seeds: Any) -> list[int] | None:
+    is_list = isinstance(seeds, list) and len(seeds) == len(Seeds._fields)
+    if seeds is not None and not (is_list and all(type(seed) is int for seed in seeds)):
+        raise refused("its seeds are none")
+    return seeds
+
+
 def identify(
     kind: str, parameters: dict[str, Any], *, data: Any, start: Any, models: list[dict[str, str]]
 ) -> dict[str, Any]:
@@ -115,7 +125,7 @@ def identify(
     """
     return {
         "estimator": kind,
-        "parameters": {k: pack(v, {}) for k, v in parameters.items() if k not in _FREE},
+        "parameters": {k: pack(plain(v), {}) for k, v in parameters.items() if k not in _FREE},
         "data": joblib.hash(data),
         "start": None if start is None else joblib.hash(start),
         "models": models,
@@ -133,23 +143,20 @@ def open_checkpoint(folder: Path, every: int | None, identity: dict) -> Iterator
     NotWritten
         If the folder cannot be written.
     """
-    try:
-        files.check_free(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / files.LOCK, timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise CheckpointMismatch(
-            f"checkpoint_dir={str(folder)!r} is in use by another fit. Wait for it, or give each "
-            "fit a folder of its own."
-        ) from error
-    except NotWritten:
-        raise
-    except OSError as error:
-        raise NotWritten(
-            f"checkpoint_dir={str(folder)!r} cannot be written ({error}). Give another folder."
-        ) from error
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            files.check_free(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / files.LOCK, wait=False))
+        except Busy as error:
+            raise CheckpointMismatch(
+                f"checkpoint_dir={str(folder)!r} is in use by another fit. Wait for it, or give "
+                "each fit a folder of its own."
+            ) from error
+        except NotWritten:
+            raise
+        except OSError as error:
+            raise NotWritten(
+                f"checkpoint_dir={str(folder)!r} cannot be written ({error}). Give another folder."
+            ) from error
         yield Checkpoint(folder, every, identity)
-    finally:
-        lock.release()

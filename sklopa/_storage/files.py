@@ -8,29 +8,40 @@ interrupts the writing, the old archive or the new one is there.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
-import threading
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from sklopa._cache.content import sha256_of
-from sklopa.errors import InvalidArchive, NotWritten
+from sklopa._storage.lock import writing_at
+from sklopa._storage.trust import refused
+from sklopa.errors import InvalidArchive, InvalidInput, NotWritten
 
 MANIFEST, LOCK = "manifest.json", "lock"
+# A manifest that is longer, or has more tables and lists, is none of ours, whatever it says.
+MOST_MANIFEST_BYTES, MOST_TABLES = 8 << 20, 200_000
 OURS = re.compile(r"(weights-[0-9a-f]{16}\.safetensors|(backbone|encoder)-[0-9a-f]{16})")
-_UNFINISHED = re.compile(r"(weights|backbone|encoder|manifest).*\.part")
+# Names while something is written: with a number that nobody guesses, or as earlier versions did.
+_PART = r"\.([0-9a-f]{16}|\d+-\d+)\.part"
+_UNFINISHED = re.compile(
+    rf"(manifest\.json|weights-[0-9a-f]{{16}}\.safetensors){_PART}"
+    r"|(backbone|encoder)-([0-9a-f]{16}|[a-z0-9_]{8})\.part"
+)
 
 Models = dict[str, Callable[[Path], None]]  # name -> what writes the model into a folder
+
+
+def is_zip(path: Path) -> bool:
+    """Whether an archive of that name is a zip file, and not a folder."""
+    return path.suffix.lower() == ".zip"
 
 
 def write(path: Path, manifest: dict, tensors: bytes, models: Models | None = None) -> None:
@@ -45,10 +56,11 @@ def write(path: Path, manifest: dict, tensors: bytes, models: Models | None = No
     named = {"file": f"weights-{digest[:16]}.safetensors", "sha256": digest}
     manifest = manifest | {"weights": named}
     try:
-        if path.suffix == ".zip":
-            _write_zip(path, {named["file"]: tensors, MANIFEST: seal(manifest)})
-        else:
-            _write_folder(path, manifest, tensors, models or {})
+        with writing_at(path):
+            if is_zip(path):
+                _write_zip(path, {named["file"]: tensors, MANIFEST: seal(manifest)})
+            else:
+                _write_folder(path, manifest, tensors, models or {})
     except NotWritten:
         raise
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
@@ -58,20 +70,29 @@ def write(path: Path, manifest: dict, tensors: bytes, models: Models | None = No
         ) from error
 
 
-def refused(reason: str) -> InvalidArchive:
-    """The error for an archive that is damaged or not to be trusted."""
-    return InvalidArchive(
-        f"This archive is damaged, or was not written by sklopa: {reason}. Nothing of it was used; "
-        "take another copy, or save the estimator again."
-    )
-
-
 # ---------------------------------------------------------------- how it is written
 
 
 def seal(manifest: dict) -> bytes:
     """The manifest as it is written, with a hash of all the rest of it."""
-    return json.dumps(manifest | {"sha256": sum_of(manifest)}, indent=1).encode()
+    data = json.dumps(manifest | {"sha256": sum_of(manifest)}, indent=1).encode()
+    if problem := too_long(data):
+        raise InvalidInput(
+            f"The estimator cannot be saved: its manifest {problem}; use joblib.dump."
+        )
+    return data
+
+
+def too_long(data: bytes) -> str | None:
+    """What is too much about a manifest, before it is read; None if it is as ours are."""
+    if len(data) > MOST_MANIFEST_BYTES:
+        return f"has {len(data)} bytes, over the limit of {MOST_MANIFEST_BYTES}"
+    n_tables = data.count(b"{") + data.count(b"[")
+    return (
+        f"has {n_tables} tables, over the limit of {MOST_TABLES}"
+        if n_tables > MOST_TABLES
+        else None
+    )
 
 
 def sum_of(manifest: dict) -> str:
@@ -84,51 +105,105 @@ def _write_folder(folder: Path, manifest: dict, tensors: bytes, models: Models) 
     new = not folder.exists()
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _writing_in(folder):
-        try:
-            _put(folder / manifest["weights"]["file"], tensors)
-            described = {name: _put_model(folder, name, save) for name, save in models.items()}
-            _put(folder / MANIFEST, seal(manifest | {"models": described}))
-        except BaseException:
-            if new:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        kept = {manifest["weights"]["file"], *(model["folder"] for model in described.values())}
-        for entry in folder.iterdir():  # what the manifest before this one named
-            if entry.name not in kept and _is_ours(entry.name) and entry.name != MANIFEST:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    try:
+        _put(folder / manifest["weights"]["file"], tensors)
+        described = {name: _put_model(folder, name, save) for name, save in models.items()}
+        _put(folder / MANIFEST, seal(manifest | {"models": described}))
+    except BaseException:
+        _sweep(folder, _named_in(folder))
+        if new:
+            with contextlib.suppress(OSError):  # somebody else put something there
+                folder.rmdir()
+        raise
+    _sweep(folder, _named_in(folder))
+
+
+def _named_in(folder: Path) -> set[str]:
+    """What the manifest of a folder names, and the manifest; nothing if there is none."""
+    try:
+        manifest = json.loads(read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES))
+    except (FileNotFoundError, InvalidArchive):
+        return set()
+    models = (manifest.get("models") or {}).values()
+    return {MANIFEST, manifest["weights"]["file"], *(model["folder"] for model in models)}
+
+
+def _sweep(folder: Path, kept: set[str]) -> None:
+    """Remove what an older manifest named, and what was not finished."""
+    for entry in folder.iterdir():
+        if entry.name not in kept and _is_ours(entry.name):
+            is_folder = entry.is_dir() and not entry.is_symlink()
+            shutil.rmtree(entry) if is_folder else entry.unlink(missing_ok=True)
 
 
 def _is_ours(name: str) -> bool:
-    return name == MANIFEST or bool(OURS.fullmatch(name) or _UNFINISHED.fullmatch(name))
+    return bool(OURS.fullmatch(name) or _UNFINISHED.fullmatch(name))
 
 
 def check_free(folder: Path) -> None:
     """Raise `NotWritten` if a folder holds what is not ours."""
     names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+    if MANIFEST in names:
+        if not _is_manifest(folder / MANIFEST):
+            raise NotWritten(
+                f"{str(folder)!r} holds a {MANIFEST} that sklopa did not write, or that is "
+                "damaged; nothing was written. Give another folder, or remove that file."
+            )
+        return
     alien = [name for name in names if name != LOCK and not _is_ours(name)]
-    if alien and MANIFEST not in names:
+    if alien:
         raise NotWritten(
             f"{str(folder)!r} holds other files, such as {alien[0]!r}; nothing was written. "
             "Give a folder that is empty or not there yet."
         )
 
 
+def _is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest of ours: of an archive or a checkpoint, with its own hash."""
+    try:
+        data = read_regular(path, MOST_MANIFEST_BYTES)
+        manifest = None if too_long(data) else json.loads(data)
+    except (InvalidArchive, OSError, ValueError, RecursionError):
+        return False
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("weights"), dict):
+        return False
+    is_one = {"format", "estimator"} <= manifest.keys() or "checkpoint" in manifest
+    return is_one and manifest.get("sha256") == sum_of(manifest)
+
+
 def _put_model(folder: Path, name: str, save: Callable[[Path], None]) -> dict:
     """A model in a folder of its own, named after its content."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}-", suffix=".part") as temporary:
-        save(Path(temporary))
-        files = hash_files(Path(temporary))
+    temporary = folder / f"{name}-{secrets.token_hex(8)}.part"
+    temporary.mkdir()
+    try:
+        save(temporary)
+        files = hash_files(temporary)
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         target = folder / f"{name}-{digest[:16]}"
-        if not target.exists():
-            shutil.copytree(temporary, f"{target}.part", dirs_exist_ok=True)
-            os.replace(f"{target}.part", target)
+        if not _holds(target, files):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return {"folder": target.name, "files": files}
+
+
+def _holds(folder: Path, files: dict[str, str]) -> bool:
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    try:
+        return hash_files(folder) == files
+    except InvalidArchive:
+        return False
 
 
 def _write_zip(path: Path, entries: dict[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = re.compile(re.escape(path.name) + _PART)
+    for entry in path.parent.iterdir():  # of a writer that was killed: nobody else writes now
+        if unfinished.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
     with _replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, data in entries.items():
             archive.writestr(name, data)
@@ -142,10 +217,12 @@ def _put(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Any]:
     """A file that takes the place of `path` when all of it is on the disk."""
-    # The name is our own among processes and threads that write to one path.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(temporary, flags, 0o666)
     try:
-        with open(temporary, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -154,15 +231,6 @@ def _replacing(path: Path) -> Iterator[Any]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _writing_in(folder: Path) -> FileLock:
-    """What is held while a folder is written.
-
-    It stands elsewhere, so that the folder holds nothing but the archive.
-    """
-    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir(), f"sklopa-{getpass.getuser()}-{name}.lock"))
 
 
 def _sync_folder(folder: Path) -> None:
@@ -183,3 +251,32 @@ def hash_files(folder: Path) -> dict[str, str]:
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = sha256_of(path)
     return files
+
+
+def read_regular(path: Path, limit: int | None = None, n_bytes: int | None = None) -> bytes:
+    """The bytes of a regular file: looked at, checked and read through one handle.
+
+    Parameters
+    ----------
+    limit : int, bytes that it may have
+    n_bytes : int, bytes to read from its start; None for all
+
+    Raises
+    ------
+    InvalidArchive
+        If it is a pipe, a device or a folder, or too long.
+    FileNotFoundError
+        If it is not there.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        handle = os.open(path, flags)
+    except (IsADirectoryError, PermissionError) as error:
+        raise refused(f"{path.name} is no regular file, or may not be read") from error
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise refused(f"{path.name} is no regular file")
+        if limit is not None and status.st_size > limit:
+            raise refused(f"{path.name} has {status.st_size} bytes, over the limit of {limit}")
+        return file.read(status.st_size if n_bytes is None else n_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklopa._storage.record import Record
 from sklopa._storage.save import save
 from sklopa.errors import ArchiveNotFound, NotWritten
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _TASKS = {
     "LoPAClassifier": "text-classification",
     "LoPAGenerator": "text-generation",
@@ -21,9 +22,13 @@ _TASKS = {
 }
 
 
-def looks_like_repository(path: Path) -> bool:
-    """Whether a path that is not there may be the id of a repository."""
-    return not path.exists() and _REPOSITORY.fullmatch(path.as_posix()) is not None
+def looks_like_repository(path: str | PathLike) -> bool:
+    """Whether what is not there as a path may be the id of a repository.
+
+    The hub is asked for "user/name" alone, as it is written: a path that is missing stays one.
+    """
+    is_id = isinstance(path, str) and _REPOSITORY.fullmatch(path) is not None
+    return is_id and not path.lower().endswith(".zip") and not Path(path).exists()
 
 
 def fetch(repo_id: str, revision: str | None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sklopa._inputs.rules import Rule
@@ -20,12 +20,14 @@ class Record:
     parameters : dict, as `get_params` gives them
     attributes : dict, what `fit` found
     network : FittedNetwork
+    requests : dict, what `set_fit_request` and the like were told
     """
 
     kind: str
     parameters: dict[str, Any]
     attributes: dict[str, Any]
     network: FittedNetwork
+    requests: dict[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Schema:
     reads : {"texts", "images"}
     check : callable
         Raises unless parameters fit together.
+    is_ours : bool, whether the class is one of the library's, and not a user's subclass
+    knows : callable
+        Whether state may hold an attribute of that name besides, as a user's subclass may.
     """
 
     kind: str
@@ -50,3 +55,5 @@ class Schema:
     n_views: int
     reads: str
     check: Callable[[dict[str, Any]], None]
+    is_ours: bool = True
+    knows: Callable[[str], bool] = lambda name: False

@@ -16,15 +16,22 @@ from sklopa._loading.description import Backbone
 from sklopa._loading.live import live_model, write_model
 from sklopa._network.design import Design
 from sklopa._storage import files
-from sklopa._storage.record import Record
+from sklopa._storage.record import Record, Schema
+from sklopa._storage.trust import (
+    FOLDERS,
+    REFUSED,
+    STORED_REQUESTS,
+    check_network,
+    check_requests,
+    check_weights,
+)
+from sklopa._storage.trust import check_record as check_values
 from sklopa._storage.values import pack
 from sklopa._version import __version__
 from sklopa.errors import InvalidInput, InvalidParameter
 
 FORMAT = 1
 _LIBRARIES = ("scikit-learn", "torch", "transformers")
-# Parameters that name folders of one machine; a stranger's would be written to.
-FOLDERS = {"memory", "checkpoint_dir"}
 
 
 def save(record: Record, path: Path, include_backbone: bool) -> None:
@@ -37,7 +44,7 @@ def save(record: Record, path: Path, include_backbone: bool) -> None:
     NotWritten
         If the disk refuses.
     """
-    if include_backbone and path.suffix == ".zip":
+    if include_backbone and files.is_zip(path):
         raise InvalidParameter(
             "save: include_backbone=True writes a folder, from which the model loads; give a path "
             f"without .zip, or include_backbone=False. Got {str(path)!r}"
@@ -53,7 +60,8 @@ def save(record: Record, path: Path, include_backbone: bool) -> None:
 def _describe(record: Record) -> dict[str, Any]:
     """All of the manifest that does not depend on how it is stored."""
     design = record.network.design
-    carried = {name: value for name, value in record.parameters.items() if name not in FOLDERS}
+    carried = _carried(record)
+    asked = {STORED_REQUESTS: record.requests} if record.requests else {}
     return {
         "format": FORMAT,
         "estimator": record.kind,
@@ -63,9 +71,46 @@ def _describe(record: Record) -> dict[str, Any]:
             for name, frozen in live_models(design).items()
         },
         "parameters": _pack_each(carried, "parameter"),
-        "attributes": _pack_each(record.attributes, "attribute"),
+        "attributes": _pack_each(record.attributes | asked, "attribute"),
         "design": pack(design, {}),
     }
+
+
+def _carried(record: Record) -> dict[str, Any]:
+    """The parameters that an archive holds: all but folders of this machine."""
+    return {name: value for name, value in record.parameters.items() if name not in FOLDERS}
+
+
+def check_record(record: Record, schema: Schema) -> None:
+    """Refuse to save what `load` would refuse.
+
+    Raises
+    ------
+    InvalidInput
+        If the estimator is of a class of the user's own, or was changed after `fit`.
+    """
+    parameters = _carried(record)
+    for values, what in ((parameters, "parameter"), (record.attributes, "attribute")):
+        _pack_each(values, what)
+    if not schema.is_ours:
+        raise InvalidInput(
+            f"{record.kind} is a class of your own, which sklopa.load does not know; nothing was "
+            "written. Use joblib.dump for the whole, or fit one of the estimators of sklopa."
+        )
+    try:
+        schema.check(record.parameters)
+        check_values(schema, parameters, record.attributes)
+        check_requests(record.requests)
+        check_weights(record.network.weights)
+        check_network(schema, record.attributes, record.network)
+    except InvalidParameter:
+        raise
+    except Exception as error:
+        reason = str(error).removeprefix(REFUSED).split(". Nothing of it")[0]
+        raise InvalidInput(
+            f"This {record.kind} is not as fit left it, and would not load: {reason}. Nothing was "
+            "written; fit it again, or undo the change."
+        ) from error
 
 
 def _pack_each(values: dict[str, Any], what: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import torch
 
 from sklopa._loading.description import Backbone
 from sklopa._network.design import Design
+from sklopa._storage.trust import check_generator_state, plain
 from sklopa._tokens.template import Template
 
 Tensors = dict[str, torch.Tensor]
@@ -96,8 +97,8 @@ def _write_tensor(tensor: torch.Tensor, tensors: Tensors) -> str:
 def _write_record(record: Any, tensors: Tensors) -> dict:
     values = {f.name: getattr(record, f.name) for f in fields(record) if f.init}
     # A configuration of transformers is known by its dictionary.
-    plain = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
-    return {name: pack(value, tensors) for name, value in plain.items()}
+    known = {k: v.to_dict() if hasattr(v, "to_dict") else v for k, v in values.items()}
+    return {name: pack(plain(value), tensors) for name, value in known.items()}
 
 
 def _write_state(generator: np.random.RandomState, tensors: Tensors) -> Any:
@@ -168,8 +169,8 @@ def _is_of(value: Any, hint: Any) -> bool:
 
 
 def _read_state(packed: Any, tensors: Tensors) -> np.random.RandomState:
-    generator = np.random.RandomState()
-    generator.set_state(unpack(packed, tensors))
+    generator = np.random.RandomState(0)
+    generator.set_state(check_generator_state(unpack(packed, tensors)))
     return generator
 
 
@@ -186,7 +187,8 @@ _READERS: dict[str, Callable] = {
     "datetime": lambda packed, tensors: datetime.datetime.fromisoformat(packed),
     "date": lambda packed, tensors: datetime.date.fromisoformat(packed),
     "path": lambda packed, tensors: Path(packed),
-    "memory": lambda packed, tensors: joblib.Memory(unpack(packed, tensors), verbose=0),
+    # Its folder would be made, or written to; reading has no such effect. Not restored at all.
+    "memory": lambda packed, tensors: None,
     "random_state": _read_state,
     **{
         kind: lambda packed, tensors, record=record: _read_record(record, packed, tensors)

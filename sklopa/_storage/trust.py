@@ -1,0 +1,428 @@
+"""What restored state may contain. Archives, checkpoints, skops files and pickles all come here.
+
+A stranger wrote the file until it is shown otherwise. What is stored is a list of names, each with
+a rule; whatever is not on it is refused, and nothing here has an effect besides its answer. What
+only the caller can allow (folders to write to, code that comes with a model) is never restored.
+It imports no torch, so that unpickling stays light.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from string import Formatter
+from typing import Any
+
+import numpy as np
+
+from sklopa._inputs.rules import check_parameters
+from sklopa._loading.description import Backbone, Permitted
+from sklopa._network.design import Design
+from sklopa._network.fitted import FittedNetwork
+from sklopa._storage.record import Schema
+from sklopa._tokens.template import Template
+from sklopa.errors import InvalidArchive, SklopaError
+
+# Parameters that name folders of one machine; a stranger's would be written to.
+FOLDERS = frozenset({"memory", "checkpoint_dir"})
+# What scikit-learn keeps of `set_fit_request` and the like, in an estimator and as it is stored.
+REQUESTS, STORED_REQUESTS = "_metadata_request", "_requests"
+REFUSED = "This archive is damaged, or was not written by sklopa: "
+OUTPUT = "_sklearn_output_config"  # of `set_output`
+# What earlier versions kept beside, and nothing reads any more.
+_FORMER = frozenset({"_truncation"})
+_NETWORK = ("_design", "_weights")
+_OUTPUTS = [{}, *({"transform": kind} for kind in ("default", "pandas", "polars", None))]
+_LABELS = (
+    str, bytes, bool, int, float, np.generic, datetime.date, type(None), tuple,
+)  # fmt: skip
+_MT19937_WORDS = 624
+
+
+def refused(reason: str) -> InvalidArchive:
+    """The error for stored state that is damaged or not to be trusted."""
+    return InvalidArchive(
+        f"{REFUSED}{reason}. Nothing of it was used; "
+        "take another copy, or save the estimator again."
+    )
+
+
+def as_refused(error: Exception) -> SklopaError:
+    """Whatever a hostile value led to, as our own error."""
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return error if isinstance(error, InvalidArchive) else refused(text.rstrip("."))
+
+
+# ---------------------------------------------------------------- state of pickles and skops
+
+
+def trusted_state(
+    schema: Schema, state: Mapping[str, Any] | Permitted
+) -> tuple[dict[str, Any], FittedNetwork | None, dict[str, dict]]:
+    """What an estimator may take over from its state, its network, and its requests.
+
+    Parameters
+    ----------
+    schema : Schema
+    state : dict, as `__getstate__` gives it
+        Or a `Permitted`, which only formats that run code can hold.
+
+    Raises
+    ------
+    InvalidArchive
+        If it holds a name that is not known, or a value that breaks a rule.
+    """
+    rest: dict[str, Any] = {}
+    if isinstance(state, Permitted):
+        state, rest = state.plain, state.rest
+    try:
+        values = {name: value for name, value in state.items() if name not in _FORMER}
+        design, weights = (values.pop(name, None) for name in _NETWORK)
+        requests = check_requests(_plain_requests(values))
+        for name, value in values.items():
+            _check_one(schema, name, value)
+        values |= dict.fromkeys(FOLDERS & values.keys())
+        if design is None or weights is None:
+            return values | rest, None, requests
+        attributes = {k: v for k, v in values.items() if k in schema.attributes}
+        network = FittedNetwork(_as_design(design), check_weights(weights))
+        check_network(schema, attributes, network)
+    except Exception as error:  # a hostile value may break anything
+        raise as_refused(error) from error
+    return values | rest, network, requests
+
+
+def as_pickled(schema: Schema, state: dict[str, Any]) -> dict[str, Any] | Permitted:
+    """State for a pickle: plain, with whatever `trusted_state` would not take kept apart."""
+    rest = {}
+    for name, value in state.items():
+        if name in (*_NETWORK, STORED_REQUESTS):
+            continue
+        try:
+            if name in FOLDERS and value is not None:
+                raise refused("it names a folder to write to")
+            _check_one(schema, name, value)
+        except Exception:  # a rule may stumble over what a user put there
+            rest[name] = value
+    plain = {name: value for name, value in state.items() if name not in rest}
+    return Permitted(plain, rest) if rest else plain
+
+
+def _check_one(schema: Schema, name: str, value: Any) -> None:
+    if name == OUTPUT:
+        if value not in _OUTPUTS:
+            raise refused(f"{OUTPUT} is {_shown(value)}")
+        return
+    rule = schema.parameters.get(name) or schema.attributes.get(name)
+    if rule is None:
+        if schema.knows(name):
+            return
+        raise refused(f"{name!r} is no parameter and no fitted attribute of {schema.kind}")
+    if name in FOLDERS:
+        return  # whatever it is, it is dropped
+    if not rule.accepts(value):
+        raise refused(f"{name} must be {rule.allowed}; it is {_shown(value)}")
+    if isinstance(value, np.random.RandomState):
+        check_generator_state(value.get_state(legacy=True))
+    if name == "classes_":
+        _check_labels(value)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
+
+
+# ---------------------------------------------------------------- records
+
+
+def check_record(schema: Schema, parameters: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Raise unless the values of an archive are what its class knows, and nothing else.
+
+    Raises
+    ------
+    InvalidArchive
+    """
+    if FOLDERS & set(parameters):
+        raise refused("it names folders to write to")
+    odd = [name for name in parameters if name not in schema.parameters]
+    if odd:
+        raise refused(f"{odd[0]!r} is no parameter of {schema.kind}")
+    check_requests(attributes.get(STORED_REQUESTS, {}))
+    odd = [name for name in attributes if name not in {*schema.attributes, STORED_REQUESTS, OUTPUT}]
+    if odd:
+        raise refused(f"{odd[0]!r} is no fitted attribute")
+    for name, value in (parameters | attributes).items():
+        if name != STORED_REQUESTS:
+            _check_one(schema, name, value)
+    _check_complete(schema, attributes)
+
+
+def check_network(schema: Schema, attributes: dict[str, Any], network: FittedNetwork) -> None:
+    """Raise unless attributes, design and weights belong together.
+
+    What only the frozen model can tell (its width, its vocabulary) is checked where it is loaded.
+    """
+    design = network.design
+    _check_complete(schema, attributes)
+    # A template is a text as a parameter, and an object in the design.
+    shared = vars(design).keys() & schema.parameters.keys() - {"template"}
+    rules = {name: schema.parameters[name] for name in shared}
+    check_parameters("its design", vars(design), rules)
+    for name in ("pairs", "generates"):
+        if type(getattr(design, name)) is not bool:
+            raise refused(f"its design has {name}={getattr(design, name)!r}")
+    for name, least in (("n_outputs", 0), ("reserved", 0), ("n_views", 1)):
+        if type(getattr(design, name)) is not int or getattr(design, name) < least:
+            said = {"reserved": "keeps", "n_views": "reads"}.get(name, "has")
+            what = {"reserved": "positions free", "n_views": "views of a row"}.get(name, "outputs")
+            raise refused(f"its design {said} {getattr(design, name)!r} {what}")
+    if design.n_views > schema.n_views:
+        raise refused(f"its design reads {design.n_views!r} views of a row")
+    if not isinstance(design.backbone, Backbone) or not isinstance(design.encoder, Backbone):
+        raise refused("its design names no model")
+    check_sizes(design, network.weights)
+    _check_outputs(design, attributes)
+    _check_words(design)
+
+
+def check_sizes(design: Design, weights: Mapping[str, np.ndarray], width: int = 1) -> None:
+    """Refuse a design that would take more memory than its weights.
+
+    Parameters
+    ----------
+    width : int, of a prompt's rows, where it is known
+    """
+    n_stored = sum(value.size for value in weights.values())
+    n_rank = design.rank * design.prompt_length
+    least = [design.n_outputs, design.prompt_length if design.gate != "instance" else 0]
+    if design.reads_instances:
+        least += [design.bottleneck * max(n_rank, design.rank * width)]
+    if max(least) > n_stored:
+        raise refused(f"its design asks for {max(least)} values, and {n_stored} are stored")
+
+
+def check_weights(weights: Any) -> dict[str, np.ndarray]:
+    """Trained values by name, all of them finite and float32."""
+    if not isinstance(weights, Mapping):
+        raise refused("its weights are no table")
+    for name, value in weights.items():
+        is_array = isinstance(name, str) and isinstance(value, np.ndarray)
+        if not is_array or value.dtype != np.float32 or not np.isfinite(value).all():
+            kind = getattr(value, "dtype", type(value).__name__)
+            raise refused(f"weights {name} are {kind}, or not all of them are finite")
+    return dict(weights)
+
+
+def _as_design(values: Any) -> Design:
+    """The design of plain values, as `Design.as_dict` gives them."""
+    values, template = dict(values), values["template"]
+    if values.get("word_ids") is not None:
+        values["word_ids"] = tuple(values["word_ids"])
+    odd = values.keys() - {f.name for f in fields(Design)}
+    if odd or not (template is None or isinstance(template, dict)):
+        raise refused(f"its design has {sorted(odd) or 'a template'} that cannot be read")
+    return Design.from_dict(values)
+
+
+def _check_complete(schema: Schema, attributes: Mapping[str, Any]) -> None:
+    lacking = sorted(set(schema.attributes) - schema.optional - set(attributes))
+    if lacking:
+        raise refused(f"it lacks what a fitted {schema.kind} has: {', '.join(lacking)}")
+
+
+def _check_outputs(design: Design, fitted: Mapping[str, Any]) -> None:
+    """Raise unless what stands for the outputs of the network is there for each of them."""
+    found = {
+        "classes": len(fitted.get("classes_", range(design.n_outputs))),
+        "columns": fitted.get("n_outputs_", design.n_outputs),
+        "means": len(fitted.get("_target_mean", range(design.n_outputs))),
+        "scales": len(fitted.get("_target_scale", range(design.n_outputs))),
+    }
+    for name, n in found.items():
+        if n != design.n_outputs:
+            raise refused(f"it has {n} {name} and {design.n_outputs} outputs")
+    names = fitted.get("feature_names_in_")
+    if names is not None and len(names) != fitted["n_features_in_"]:
+        raise refused(f"it has {len(names)} names of {fitted['n_features_in_']} columns")
+    if "_target_scale" in fitted and not (fitted["_target_scale"] > 0).all():
+        raise refused("a scale of its targets is not above 0")
+
+
+def _check_labels(labels: np.ndarray) -> None:
+    odd = [x for x in labels.tolist() if not isinstance(x, _LABELS)] if labels.size else []
+    if odd:
+        raise refused(f"classes_ has a label {_shown(odd[0])}")
+
+
+def _check_words(design: Design) -> None:
+    words, template = design.word_ids, design.template
+    if words is not None:
+        if not all(type(word) is int and word >= 0 for word in words):
+            raise refused("a word of its verbaliser is no token")
+        if len(words) != design.n_outputs:
+            raise refused(f"it has {len(words)} words and {design.n_outputs} outputs")
+    if template is not None:
+        _check_template(template)
+
+
+def _check_template(template: Template) -> None:
+    marks = (template.mask_token, template.mask_id, template.special_tokens)
+    kinds = ((str, type(None)), (int, type(None)), bool)
+    if not isinstance(template.pattern, str) or not all(map(isinstance, marks, kinds)):
+        raise refused("its template is no text")
+    for _, name, form, conversion in Formatter().parse(template.pattern):
+        if name not in (None, "text", "text_pair", "mask") or form or conversion:
+            raise refused(f"its template {template.pattern[:40]!r} asks for more than texts")
+
+
+# ---------------------------------------------------------------- single values
+
+
+def check_generator_state(state: Any) -> tuple:
+    """The state of a `RandomState`, before or after it is set.
+
+    numpy takes any position in the table of words, and reads there: outside of it, the process
+    ends. So the position is checked, and all else with it.
+
+    Raises
+    ------
+    InvalidArchive
+    """
+    fine = isinstance(state, tuple) and len(state) == 5 and state[0] == "MT19937"
+    if fine:
+        _, words, position, has_spare, spare = state
+        fine = (
+            isinstance(words, np.ndarray)
+            and words.shape == (_MT19937_WORDS,)
+            and words.dtype.kind in "ui"
+            and type(position) is int
+            and 0 <= position <= _MT19937_WORDS
+            and has_spare in (0, 1)
+            and isinstance(spare, float)
+            and bool(np.isfinite(spare))
+        )
+    if not fine:
+        raise refused("random_state is no state of a generator")
+    return state
+
+
+def check_requests(requests: Any) -> dict[str, dict]:
+    """Metadata requests by method and parameter, each True, False, None or another name.
+
+    Raises
+    ------
+    InvalidArchive
+    """
+    fine = isinstance(requests, dict) and all(
+        isinstance(method, str)
+        and isinstance(asked, dict)
+        and all(isinstance(name, str) and name.isidentifier() for name in asked)
+        and all(
+            value is None
+            or isinstance(value, bool)
+            or (isinstance(value, str) and (value.isidentifier() or value == "$WARN$"))
+            for value in asked.values()
+        )
+        for method, asked in requests.items()
+    )
+    if not fine:
+        raise refused("its metadata requests are not True, False, None or names")
+    return requests
+
+
+def requests_of(estimator: Any) -> dict[str, dict]:
+    """What `set_fit_request` and the like were told, in plain values; empty for nothing."""
+    return _plain_requests({REQUESTS: vars(estimator).get(REQUESTS)})
+
+
+def give_requests(estimator: Any, requests: dict[str, dict]) -> None:
+    """Put plain requests back where scikit-learn looks for them."""
+    if not requests:
+        return
+    from sklearn.utils.metadata_routing import MetadataRequest
+
+    made = MetadataRequest(owner=estimator)
+    for method, asked in requests.items():
+        if not hasattr(made, method):
+            raise refused(f"its metadata requests are of a method {method!r}")
+        for name, value in asked.items():
+            getattr(made, method).add_request(param=name, alias=value)
+    setattr(estimator, REQUESTS, made)
+
+
+def _plain_requests(values: dict[str, Any]) -> dict[str, dict]:
+    """Takes requests out of state: as we write them, or as scikit-learn holds them."""
+    stored, held = values.pop(STORED_REQUESTS, None), values.pop(REQUESTS, None)
+    if held is None:
+        return {} if stored is None else stored
+    from sklearn.utils.metadata_routing import MetadataRequest
+
+    if type(held) is not MetadataRequest:
+        raise refused("its metadata requests are none")
+    asked = {method: dict(vars(r).get("_requests") or {}) for method, r in vars(held).items()
+             if hasattr(r, "add_request")}  # fmt: skip
+    return {method: names for method, names in asked.items() if names}
+
+
+# ---------------------------------------------------------------- what the caller allows
+
+
+def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork:
+    """The network with code that comes with its models allowed, where the parameters allow it.
+
+    Restored state never has `trust_remote_code`; who gives the same model again with it, through
+    ``set_params(model=Backbone(..., trust_remote_code=True))``, has allowed it.
+    """
+    given = {"backbone": model, "encoder": model if encoder is None else encoder}
+    allowed = {}
+    for name, described in given.items():
+        kept = getattr(network.design, name)
+        if not isinstance(described, Backbone) or kept.trust_remote_code:
+            continue
+        if described.trust_remote_code and replace(described, trust_remote_code=False) == kept:
+            allowed[name] = described
+    if not allowed:
+        return network
+    return FittedNetwork(replace(network.design, **allowed), network.weights)
+
+
+def plain(value: Any) -> Any:
+    """A parameter as Python has it: numbers of numpy, at any depth, become numbers of Python."""
+    if isinstance(value, np.generic):
+        return plain(value.item()) if value.dtype.kind in "biufUS" else value
+    if type(value) in (list, tuple):
+        return type(value)(plain(item) for item in value)
+    if type(value) is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
+    return value
+
+
+# How a checkpoint's state is made up: nothing but these.
+_IN_CHECKPOINTS = (type(None), bool, int, float, str)
+
+
+def check_checkpoint(state: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
+    """The state of a fit: tables, lists, numbers, texts and tensors, and nothing that acts.
+
+    Raises
+    ------
+    InvalidArchive
+    """
+
+    def check(value: Any) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, (str, int)):
+                    raise refused(f"a key of its state is {_shown(key)}")
+                check(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                check(item)
+        elif not isinstance(value, _IN_CHECKPOINTS) and not is_tensor(value):
+            raise refused(f"its state holds {_shown(value)}")
+
+    if not isinstance(state, dict):
+        raise refused("its state is no table")
+    check(state)
+    return state
