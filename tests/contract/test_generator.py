@@ -305,7 +305,7 @@ def test_more_new_tokens_than_there_is_room_for_are_refused_at_predict(llama):
     before = llama.max_new_tokens
     llama.set_params(max_new_tokens=1000)
     try:
-        with pytest.raises(InvalidParameter, match="max_new_tokens.*leave room"):
+        with pytest.raises(InvalidParameter, match=r"max_new_tokens.*leave room"):
             llama.predict(SOURCES)
     finally:
         llama.set_params(max_new_tokens=before)

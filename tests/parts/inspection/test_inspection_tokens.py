@@ -9,7 +9,7 @@ import tiny
 from test_inspection import TEXTS, data, fitted, make
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
-from sklopa._loading.live import load
+from sklopa._loading.live import live_model
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
 from sklopa.inspection import nearest_tokens, tokens
 
@@ -40,7 +40,7 @@ def test_a_prompt_that_starts_from_words_is_nearest_to_them(family, options):
     assert list(found.columns) == COLUMNS
     assert found["row"].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(found["cosine"], 1, atol=1e-5)
-    reader = load(tiny.backbone(family)).tokenizer
+    reader = live_model(tiny.backbone(family)).tokenizer
     vocabulary = reader.get_vocab()
     assert [vocabulary[word] for word in found["word"]] == found["token"].tolist()
     assert not set(found["token"]) & set(reader.all_special_ids)
@@ -52,7 +52,7 @@ def test_the_words_of_rows_are_those_of_their_prompts(k):
     found = nearest_tokens(fitted(), X, k=k)
     prompts = fitted().generate_prompts(X)
     n, length, width = prompts.shape
-    ids, cosines = by_hand(load(tiny.backbone()), prompts.reshape(-1, width), k)
+    ids, cosines = by_hand(live_model(tiny.backbone()), prompts.reshape(-1, width), k)
     assert list(found.columns) == ["text", *COLUMNS]
     np.testing.assert_array_equal(found["text"], np.repeat(np.arange(n), length * k))
     np.testing.assert_array_equal(found["row"], np.tile(np.repeat(np.arange(length), k), n))
@@ -65,7 +65,7 @@ def test_of_deep_prompts_the_first_layer_is_looked_at():
     clf = make("classifier", depth="deep").fit(X, y)
     rows = clf.generate_prompts(X[:2])[:, 0].reshape(-1, tiny.WIDTH)
     found = nearest_tokens(clf, X[:2], k=2)
-    ids = by_hand(load(tiny.backbone()), rows, 2)[0]
+    ids = by_hand(live_model(tiny.backbone()), rows, 2)[0]
     np.testing.assert_array_equal(found["token"].to_numpy().reshape(-1, 2), ids)
 
 
@@ -76,7 +76,7 @@ def test_parts_of_the_vocabulary_are_put_together(monkeypatch):
 
 
 def test_all_words_are_found_and_no_more_where_k_is_large():
-    reader = load(tiny.backbone()).tokenizer
+    reader = live_model(tiny.backbone()).tokenizer
     found = nearest_tokens(fitted(), k=10**6)
     n_words = len(reader) - len(reader.all_special_ids)
     assert found.groupby("row").size().tolist() == [n_words] * 3
