@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -10,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklopa._inputs.rules import Rule, integer, real
+from sklopa._inputs.rules import NONE, Rule, instance_of, integer, real
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._public import public
 from sklopa.errors import InvalidInput, InvalidParameter
-from sklopa.serving.http import Server, Session, run
+from sklopa.serving.answers import log_probabilities
+from sklopa.serving.http import Server, run, together
 
 _PROBE = "The quick brown fox jumps over the lazy dog, and then it says:"
 _PROBE_TOKENS, _PROBE_LOGPROBS, _PROBE_TOLERANCE = 8, 5, 0.01
@@ -59,7 +59,8 @@ class PromptClient:
         ``encoder=None`` the foundation model itself makes the instance embeddings and is loaded
         here too; a `WholeModelWarning` says so.
     base_url : str
-        Address of the server, such as "http://localhost:8000".
+        Address of the server, such as "http://localhost:8000". A user and a password in it are
+        sent, and shown nowhere.
     model : str, default=None
         Name that the server gives the model; None takes the one that it serves.
     api_key : str, default=None
@@ -69,7 +70,8 @@ class PromptClient:
     patience : float, default=60.0
         Seconds for which a server that is away or busy is tried again, with growing pauses.
     timeout : float, default=600.0
-        Seconds until an answer must have come.
+        Seconds that the server may take for one answer in all, to its last byte. Of a stream,
+        only the waits for pieces count. A server that is too slow is not asked again.
 
     Examples
     --------
@@ -98,6 +100,7 @@ class PromptClient:
             ("max_concurrency", max_concurrency, integer(1)),
             ("patience", patience, real(0)),
             ("timeout", timeout, real(0, open_low=True)),
+            ("model", model, instance_of(str, named="a str") | NONE),
         )
         for name, value, rule in rules:
             if not rule.accepts(value):
@@ -130,7 +133,7 @@ class PromptClient:
         ServerUnreachable
             If no server answers within `patience`.
         ServerRefused
-            If it has no such model, or takes no prompt embeddings.
+            If it has no such model, takes no prompt embeddings, or answers with nonsense.
         InvalidInput
             If a row is too long for the server.
         """
@@ -173,10 +176,9 @@ class PromptClient:
             name, room = await session.model()
             self._check_room(rows, asked, room)
             (body,) = self._bodies(rows, asked)
-            async for part in session.stream(body | {"model": name}):
-                for choice in part["choices"]:
-                    if choice["text"]:
-                        yield choice["text"]
+            async for piece in session.stream(body | {"model": name}):
+                if piece:
+                    yield piece
 
     def to_prompt_embeds(self, X: Any) -> list[Any]:
         """What would be sent: a tensor (P + T, D) and a JSON body for each row.
@@ -257,9 +259,9 @@ class PromptClient:
 
             async def work() -> None:
                 for i, body in bodies:  # all workers draw from the same iterator
-                    answers[i] = asked.read(await session.complete(body | {"model": name}))
+                    answers[i] = await session.complete(body | {"model": name}, asked.read)
 
-            await asyncio.gather(*(work() for _ in range(min(self.max_concurrency, len(rows)))))
+            await together(work() for _ in range(min(self.max_concurrency, len(rows))))
         return answers
 
     def _bodies(self, rows: Any, asked: Any) -> Iterator[dict[str, Any]]:
@@ -290,8 +292,8 @@ class PromptClient:
         async with self._server.connect() as session:
             asked["model"], _ = await session.model()
             embeds = {"prompt": None, **_embeds(encode(self._writer.embed(ids)))}
-            theirs = await self._probe(session, asked | {"prompt": ids})
-            ours = await self._probe(session, asked | embeds)
+            theirs = await session.complete(asked | {"prompt": ids}, log_probabilities)
+            ours = await session.complete(asked | embeds, log_probabilities)
         difference = _difference(ours, theirs)
         agrees = difference < _PROBE_TOLERANCE
         verdict = (
@@ -306,11 +308,6 @@ class PromptClient:
             f"The server at {self._server.url} {verdict} (log-probabilities of the first token "
             f"differ by {difference:.2g}).",
         )
-
-    async def _probe(self, session: Session, body: dict[str, Any]) -> dict[str, float]:
-        """Log-probabilities of the likeliest first tokens."""
-        answer = await session.complete(body)
-        return answer["choices"][0]["logprobs"]["top_logprobs"][0]
 
 
 def _embeds(encoded: str) -> dict[str, str]:

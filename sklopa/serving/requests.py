@@ -8,7 +8,9 @@ import numpy as np
 
 from sklopa._backbone.lm_head import end_ids
 from sklopa._heads.writing import Decoding
-from sklopa.errors import InvalidParameter, ServerRefused
+from sklopa.errors import InvalidParameter
+from sklopa.serving import answers
+from sklopa.serving.answers import Nonsense
 from sklopa.serving.prompt_writer import PromptWriter
 
 # Said in full, since a server fills gaps with the settings that the model was published with.
@@ -39,7 +41,7 @@ class Continuation:
                 "server keeps no beams for prompts that are embeddings. Call "
                 "set_params(num_beams=1)."
             )
-        self.n_tokens = decoding.max_new_tokens
+        self.n_tokens, self.n_samples = decoding.max_new_tokens, n_samples
         self.options: dict[str, Any] = GREEDY | {
             "max_tokens": decoding.max_new_tokens,
             "stop": list(decoding.stop),
@@ -53,9 +55,9 @@ class Continuation:
                 "seed": seed,
             }
 
-    def read(self, answer: dict[str, Any]) -> list[str]:
+    def read(self, answer: Any) -> list[str]:
         """The texts of one row."""
-        return [choice["text"] for choice in answer["choices"]]
+        return answers.texts(answer, self.n_samples)
 
 
 class LabelWords:
@@ -72,13 +74,14 @@ class LabelWords:
             "return_tokens_as_token_ids": True,
         }
 
-    def read(self, answer: dict[str, Any]) -> np.ndarray:
+    def read(self, answer: Any) -> np.ndarray:
         """One value a class, equal to the logits up to a number that is the same for all."""
-        found = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-        try:
-            return np.array([found[f"token_id:{i}"] for i in self.word_ids], dtype=np.float32)
-        except KeyError as error:
-            raise ServerRefused(
-                f"The server gave no probability for label word {error.args[0]}. Reading chosen "
-                "words needs a vLLM that knows logprob_token_ids; update the server."
-            ) from error
+        found = answers.log_probabilities(answer)
+        names = [f"token_id:{i}" for i in self.word_ids]
+        for name in names:
+            if name not in found:
+                raise Nonsense(
+                    f"no probability for label word {name}",
+                    "reading chosen words needs a vLLM that knows logprob_token_ids, so update it",
+                )
+        return np.array([found[name] for name in names], dtype=np.float32)

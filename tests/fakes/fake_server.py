@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import time
+import zlib
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -46,8 +47,9 @@ def decode_embeds(encoded, width, dtype, enabled=True):
 class FakeServer:
     """Runs a transformers model with its own `generate`; knows nothing of sklopa.
 
-    `trouble` holds what the next completion requests meet: a status, or "drop" for a connection
-    that ends without an answer. `delay` is how long each takes; `scale` multiplies its own word
+    `trouble` holds what the next completion requests meet: a status, "drop" for a connection that
+    ends without an answer, bytes to answer with, or a status and bytes. `delay` is how long each
+    takes; `drip` the pause between single bytes of an answer; `scale` multiplies its own word
     embeddings.
     """
 
@@ -57,6 +59,8 @@ class FakeServer:
         self.trouble, self.delay, self.scale = [], 0.0, 1.0
         self.requests, self.bodies, self.at_once, self.most_at_once = 0, [], 0, 0
         self.break_after = None  # parts of a stream after which the connection ends
+        self.drip, self.packed, self.logins = 0.0, None, []  # packed: (Content-Encoding, bytes)
+        self.listed = None  # bytes instead of the list of models
         self.lock = threading.Lock()
 
     # ------------------------------------------------------------------ what vLLM does
@@ -116,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        self.fake.logins.append(self.headers["Authorization"])
+        if self.path == "/v1/models" and self.fake.listed is not None:
+            return self._send(200, self.fake.listed)
         if self.path == "/v1/models":
             return self._send(200, self.fake.models())
         return self._send(404, {"detail": "Not Found"})
@@ -138,8 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble == "drop":
             self.close_connection = True
             return self.connection.close()
+        if isinstance(trouble, bytes):
+            return self._send(200, trouble)
+        if isinstance(trouble, tuple):
+            return self._send(*trouble)
         if trouble:
             return self._refuse("out of order", trouble)
+        if self.fake.packed:
+            return self._send(200, self.fake.packed[1], self.fake.packed[0])
         if self.fake.key and self.headers["Authorization"] != f"Bearer {self.fake.key}":
             return self._refuse("Unauthorized", 401)
         try:
@@ -156,26 +169,43 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         words = answer["choices"][0]["text"].split(" ")
         parts = [f" {word}" if i else word for i, word in enumerate(words)]
-        lines = [json.dumps({"choices": [{"text": part}]}) for part in parts] + ["[DONE]"]
+        # As honest servers do, with every letter as it is.
+        lines = [json.dumps({"choices": [{"text": p}]}, ensure_ascii=False) for p in parts]
+        lines.append("[DONE]")
         for i, line in enumerate(lines):
             if i == self.fake.break_after:
                 self.close_connection = True
                 return self.connection.close()
             data = f"data: {line}\n\n".encode()
-            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            self.wfile.flush()
+            self._drip(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         return self.wfile.write(b"0\r\n\r\n")
+
+    def _drip(self, data):
+        """Send bytes, one after the other where the server is to be slow."""
+        step = 1 if self.fake.drip else len(data)
+        for i in range(0, len(data), step or 1):
+            time.sleep(self.fake.drip)
+            self.wfile.write(data[i : i + step])
 
     def _refuse(self, text, status):
         return self._send(status, {"error": {"message": text, "code": status}})
 
-    def _send(self, status, content):
-        data = json.dumps(content).encode()
+    def _send(self, status, content, encoding=None):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         self.end_headers()
-        self.wfile.write(data)
+        self._drip(data)
+
+
+def bomb(n_mebibytes):
+    """Few bytes in gzip that unpack to many."""
+    packer = zlib.compressobj(9, wbits=31)
+    packed = [packer.compress(b" " * (1 << 20)) for _ in range(n_mebibytes)]
+    return b"".join([*packed, packer.flush()])
 
 
 class _Quiet(ThreadingHTTPServer):
