@@ -76,6 +76,42 @@ def part_texts(part: Any) -> list[str]:
     return [_get(choice, "text", str, "text") for choice in choices]
 
 
+def chat_texts(answer: Any, n: int) -> list[str]:
+    """The texts of `n` choices of a chat."""
+    messages = [_get(choice, "message", dict, "message") for choice in _choices(answer, n)]
+    return [_get(message, "content", str, "text") for message in messages]
+
+
+def chat_part_texts(part: Any) -> list[str]:
+    """The texts of one part of a streamed chat; some parts tell of something else."""
+    choices = _get(part, "choices", list, "list of choices")
+    deltas = [_get(choice, "delta", dict, "piece of a message") for choice in choices]
+    return [_get(d, "content", str, "text") for d in deltas if d.get("content") is not None]
+
+
+def prompt_ids(answer: Any) -> list[int]:
+    """The tokens that a server read."""
+    found = _get(answer, "prompt_token_ids", list, "tokens of the prompt")
+    if not all(type(token) is int for token in found):
+        raise Nonsense(f"{_shown(found)} as tokens of the prompt")
+    return found
+
+
+def version(answer: Any) -> str:
+    """What a server says of its version."""
+    return _get(answer, "version", str, "version")
+
+
+def chat_log_probabilities(answer: Any) -> dict[str, float]:
+    """Log-probabilities of the first token of the one choice of a chat."""
+    (choice,) = _choices(answer, 1)
+    inner = _get(choice, "logprobs", dict, "log-probabilities")
+    rows = _get(inner, "content", list, "log-probabilities")
+    first = _get(rows[0] if rows else None, "top_logprobs", list, "log-probabilities")
+    tokens = [_get(one, "token", str, "token") for one in first]
+    return {t: _log_probability(one.get("logprob")) for t, one in zip(tokens, first, strict=True)}
+
+
 def log_probabilities(answer: Any) -> dict[str, float]:
     """Log-probabilities of the first token of the one choice that was asked for."""
     (choice,) = _choices(answer, 1)

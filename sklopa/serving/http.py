@@ -17,7 +17,7 @@ from sklopa.serving.answers import Nonsense
 from sklopa.serving.bodies import Clock, beginning, lines, whole
 
 Value = TypeVar("Value")
-_COMPLETIONS = "/v1/completions"
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds
 _BUSY = (408, 425, 429)  # besides 5xx: worth another try
 # Bytes, unpacked: far more than any answer takes, and little beside a model.
@@ -101,21 +101,31 @@ class Session:
             "one that the estimator was fitted on as model=."
         )
 
-    async def complete(self, body: dict[str, Any], read: Callable[[Any], Value]) -> Value:
-        """What `read` makes of the answer to one completion request."""
-        return await self._ask("POST", _COMPLETIONS, read, body)
+    async def version(self) -> str | None:
+        """The server's version, where it tells."""
+        try:
+            return await self._ask("GET", "/version", answers.version)
+        except ServerRefused:
+            return None  # of other servers, and behind gateways
 
-    async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+    async def complete(
+        self, body: dict[str, Any], read: Callable[[Any], Value], path: str = COMPLETIONS
+    ) -> Value:
+        """What `read` makes of the answer to one request."""
+        return await self._ask("POST", path, read, body)
+
+    async def stream(self, body: dict[str, Any], path: str = COMPLETIONS) -> AsyncIterator[str]:
         """The texts of an answer as they come."""
+        read = answers.chat_part_texts if path == CHAT else answers.part_texts
         clock = Clock(self.server.timeout)
         body = body | {"stream": True}
-        response = await self._try(lambda: self._open("POST", _COMPLETIONS, body, clock))
+        response = await self._try(lambda: self._open("POST", path, body, clock))
         try:
             found = lines(response, _LINE_BYTES, _ANSWER_BYTES)
             while (data := await clock.wait(_next_event(found))) != b"[DONE]":
                 if data is None:
                     raise self._lost("it ends without [DONE]")
-                for text in self._part(data):
+                for text in self._part(data, read):
                     yield text
         except Nonsense as error:
             raise self._nonsense(error) from None  # which would repeat secrets
@@ -126,11 +136,11 @@ class Session:
         finally:
             await response.aclose()
 
-    def _part(self, data: bytes) -> list[str]:
+    def _part(self, data: bytes, read: Callable[[Any], list[str]]) -> list[str]:
         part = answers.parse(data)
         if (said := answers.error_text(part)) is not None:
             raise self._lost(said)
-        return answers.part_texts(part)
+        return read(part)
 
     # ------------------------------------------------------------------ one request
 

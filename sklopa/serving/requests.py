@@ -11,6 +11,7 @@ from sklopa._heads.writing import Decoding
 from sklopa.errors import InvalidParameter
 from sklopa.serving import answers
 from sklopa.serving.answers import Nonsense
+from sklopa.serving.chat_writer import ChatWriter
 from sklopa.serving.prompt_writer import PromptWriter
 
 # Said in full, since a server fills gaps with the settings that the model was published with.
@@ -26,14 +27,18 @@ class Continuation:
 
     Parameters
     ----------
-    writer : PromptWriter
+    writer : PromptWriter, or ChatWriter for requests with messages
     decoding : Decoding
     seed : int, where texts are drawn at random
     n_samples : int
     """
 
     def __init__(
-        self, writer: PromptWriter, decoding: Decoding, seed: int = 0, n_samples: int = 1
+        self,
+        writer: PromptWriter | ChatWriter,
+        decoding: Decoding,
+        seed: int = 0,
+        n_samples: int = 1,
     ) -> None:
         if decoding.num_beams > 1:
             raise InvalidParameter(
@@ -45,8 +50,10 @@ class Continuation:
         self.options: dict[str, Any] = GREEDY | {
             "max_tokens": decoding.max_new_tokens,
             "stop": list(decoding.stop),
-            "stop_token_ids": end_ids(writer.frozen),
         }
+        self.is_chat = isinstance(writer, ChatWriter)
+        if isinstance(writer, PromptWriter):  # in a chat the server's own end tokens count
+            self.options["stop_token_ids"] = end_ids(writer.frozen)
         if decoding.do_sample:
             self.options |= {
                 "temperature": decoding.temperature,
@@ -57,7 +64,8 @@ class Continuation:
 
     def read(self, answer: Any) -> list[str]:
         """The texts of one row."""
-        return answers.texts(answer, self.n_samples)
+        read = answers.chat_texts if self.is_chat else answers.texts
+        return read(answer, self.n_samples)
 
 
 class LabelWords:
@@ -65,18 +73,20 @@ class LabelWords:
 
     n_tokens = 1
 
-    def __init__(self, writer: PromptWriter) -> None:
-        self.word_ids = writer.network.design.word_ids or ()
+    def __init__(self, writer: PromptWriter | ChatWriter) -> None:
+        self.word_ids = writer.fitted.network.design.word_ids or ()
+        self.is_chat = isinstance(writer, ChatWriter)
         self.options: dict[str, Any] = GREEDY | {
             "max_tokens": 1,
-            "logprobs": len(self.word_ids),
+            "logprobs": True if self.is_chat else len(self.word_ids),
             "logprob_token_ids": list(self.word_ids),
             "return_tokens_as_token_ids": True,
         }
 
     def read(self, answer: Any) -> np.ndarray:
         """One value a class, equal to the logits up to a number that is the same for all."""
-        found = answers.log_probabilities(answer)
+        read = answers.chat_log_probabilities if self.is_chat else answers.log_probabilities
+        found = read(answer)
         names = [f"token_id:{i}" for i in self.word_ids]
         for name in names:
             if name not in found:

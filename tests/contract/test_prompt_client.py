@@ -11,15 +11,22 @@ import traceback
 import tracemalloc
 import zlib
 
+import jinja2
 import numpy as np
 import pytest
 import tiny
 from fake_server import FakeServer, bomb, serving
 from helpers import raises
 
-from sklopa import LoPAClassifier, LoPAGenerator
-from sklopa.errors import InvalidParameter, ServerRefused, ServerUnreachable, TruncationWarning
-from sklopa.serving import PromptClient
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator
+from sklopa.errors import (
+    InvalidParameter,
+    OldServerWarning,
+    ServerRefused,
+    ServerUnreachable,
+    TruncationWarning,
+)
+from sklopa.serving import PLAIN_CHAT_TEMPLATE, PromptClient
 
 pytestmark = pytest.mark.server
 
@@ -575,3 +582,119 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(generator, key):
 def test_a_password_and_a_key_cannot_both_be_sent(generator):
     with raises(ValueError, "either a password in base_url or an api_key"):
         PromptClient(generator, "http://me:sesame@localhost", api_key="other")
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def test_messages_are_answered_as_the_estimator_answers(generator, classifier, fake, url, reviews):
+    client = PromptClient(generator, url, api="chat")
+    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    found = PromptClient(classifier, url, api="chat").predict_proba(reviews[0])
+    np.testing.assert_allclose(found, classifier.predict_proba(reviews[0]), atol=1e-4)
+    assert all("messages" in body and "prompt_embeds" not in body for body in fake.bodies)
+
+
+def test_messages_are_streamed_and_sampled(generator, url):
+    client = PromptClient(generator, url, api="chat")
+    pieces = asyncio.run(collect(client.stream(SOURCES[2])))
+    assert "".join(pieces) == generator.predict([SOURCES[2]])[0]
+    assert client.sample(SOURCES[:2], 3).shape == (2, 3)
+
+
+def test_a_message_is_the_prompt_and_the_text_however_long_it_is(generator, classifier):
+    for model, texts in ((generator, ["the {} and it"] * 2), (classifier, ["{} it was"] * 2)):
+        client = PromptClient(model, "http://localhost:1", api="chat")
+        long = ["red", "red " * 500]
+        for text, around, messages in zip(long, texts, client.messages(long), strict=True):
+            ((prompt, said),) = [message["content"] for message in messages]
+            assert said == {"type": "text", "text": around.format(text)}
+            assert prompt.keys() == {"type", "data"}
+            assert len(prompt["data"]) < 4 / 3 * 3 * tiny.WIDTH * 4 + 2500
+
+
+def test_messages_need_nothing_of_the_frozen_model(folder, tiny_folder, generator, fake, url):
+    import pickle
+    import shutil
+
+    moved = folder + "-moved"
+    shutil.copytree(folder, moved)
+    options = {"encoder": tiny_folder, "max_iter": 2, "max_new_tokens": 4} | OPTIONS
+    model = LoPAGenerator(moved, **options).fit(SOURCES, TARGETS)
+    expected = model.predict(SOURCES).tolist()
+    stored = pickle.dumps(model)
+    shutil.rmtree(moved)
+    Backbone.release_all()
+    client = PromptClient(pickle.loads(stored), url, api="chat")
+    assert client.predict(SOURCES).tolist() == expected
+
+
+@pytest.mark.parametrize("options", [
+    {"rank": 0}, {"gate": "concat"}, {"gate": "instance"}, {"prompt_length": 0},
+    {"train_encoder": True},
+])  # fmt: skip
+def test_messages_know_every_kind_of_prompt(folder, tiny_folder, url, options):
+    options = {"encoder": tiny_folder, "max_iter": 2, "max_new_tokens": 4} | OPTIONS | options
+    model = LoPAGenerator(folder, **options).fit(SOURCES, TARGETS)
+    found = PromptClient(model, url, api="chat").predict(SOURCES)
+    assert found.tolist() == model.predict(SOURCES).tolist()
+
+
+def test_what_messages_cannot_do_is_refused(folder, tiny_folder):
+    options = {"encoder": tiny_folder, "max_iter": 1, "max_new_tokens": 4} | OPTIONS
+    model = LoPAGenerator(folder, max_length=30, **options).fit(SOURCES, TARGETS)
+    with raises(ValueError, "max_length=30", "api='completions'"):
+        PromptClient(model, "http://localhost:1", api="chat")
+    with raises(ValueError, "parameter api must be one of", "got 'talk'"):
+        PromptClient(model, "http://localhost:1", api="talk")
+
+
+def test_verify_compares_messages_token_for_token(generator, fake, url):
+    client = PromptClient(generator, url, api="chat")
+    assert client.verify()
+    for joint, *around in ((" it ", "", ""), ("", "the ", ""), ("", "", " it")):
+        fake.joint, fake.around = joint, around
+        agreement = client.verify()
+        assert not agreement
+        assert "PLAIN_CHAT_TEMPLATE" in agreement.message
+
+
+@pytest.mark.parametrize(("server", "path"), [
+    ({}, "messages"), ({"around": ("the ", "")}, "prompt_embeds"),
+    ({"joint": " it "}, "prompt_embeds"), ({"knows_parts": False}, "prompt_embeds"),
+])  # fmt: skip
+def test_auto_sends_messages_where_the_server_reads_them_right(generator, fake, url, server, path):
+    vars(fake).update(server)
+    client = PromptClient(generator, url, api="auto")
+    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    assert path in fake.bodies[-1]
+
+
+def test_the_plain_template_passes_messages_through():
+    template = jinja2.Template(PLAIN_CHAT_TEMPLATE)
+    parts = [{"type": "text", "text": "<Z>"}, {"type": "text", "text": " a\n b {{c}}"}]
+    for content in (parts, "<Z> a\n b {{c}}"):
+        found = template.render(messages=[{"role": "user", "content": content}])
+        assert found == "<Z> a\n b {{c}}"
+
+
+@pytest.mark.parametrize("said", [b"null", one(text="a"), one(message=None), one(message={}),
+                                  one(message={"content": None})])  # fmt: skip
+def test_a_chat_of_nonsense_is_refused(generator, classifier, fake, url, said):
+    for model in (generator, classifier):
+        fake.trouble = [said] * 2
+        client = PromptClient(model, url, api="chat")
+        refuses_in_one_sentence(url, lambda c=client: c.predict(["red"]))
+        refuses_in_one_sentence(url, client.verify)
+
+
+@pytest.mark.parametrize(("version", "is_old"), [
+    ("0.32.0", False), ("0.30.0", False), ("1.0", False), ("0.30.1rc1.dev3+gabc", False),
+    ("0.29.0", True), ("0.11.0", True), ("0.9.2.post1", True), (None, False), ("dev", False),
+])  # fmt: skip
+def test_verify_warns_of_a_server_that_is_too_old(generator, fake, url, version, is_old, recwarn):
+    fake.version = version
+    assert PromptClient(generator, url).verify()
+    found = [str(w.message) for w in recwarn if w.category is OldServerWarning]
+    assert len(found) == is_old
+    assert all(version in text and "0.30" in text and url in text for text in found)

@@ -28,6 +28,8 @@ def decode_embeds(encoded, width, dtype, enabled=True):
     except binascii.Error as error:
         raise Refusal(str(error)) from error
     tensor = torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu")
+    if not tensor.is_contiguous() or tensor.untyped_storage().nbytes() != tensor.nbytes:
+        raise Refusal("`prompt_embeds` holds more than its tensor")  # which vLLM takes
     if tensor.layout != torch.strided:
         raise Refusal("`prompt_embeds` must be dense")
     if tensor.dim() > 2:
@@ -61,6 +63,10 @@ class FakeServer:
         self.break_after = None  # parts of a stream after which the connection ends
         self.drip, self.packed, self.logins = 0.0, None, []  # packed: (Content-Encoding, bytes)
         self.listed = None  # bytes instead of the list of models
+        # What a chat template puts between parts and around them. vLLM joins parts by line feeds
+        # for templates that do not go through them one by one.
+        self.joint, self.around, self.version = "", ("", ""), "0.32.0"
+        self.knows_parts = True
         self.lock = threading.Lock()
 
     # ------------------------------------------------------------------ what vLLM does
@@ -68,10 +74,35 @@ class FakeServer:
     def models(self):
         return {"data": [{"id": self.name, "parent": None, "max_model_len": self.room}]}
 
-    def complete(self, body):
+    def converse(self, body):
+        """A chat completion, with the parts of its one message spliced at their places."""
+        (message,) = body["messages"]
+        rows, texts, ids = [], [], []
+        for part in message["content"]:
+            if part["type"] == "prompt_embeds" and self.knows_parts:
+                rows.append(self._decode(part["data"]))
+                texts.append(_MARK)
+            elif part["type"] == "text" and _MARK not in part["text"]:
+                texts.append(part["text"])
+            else:
+                raise Refusal(f"Unsupported chat content part type: {part['type']!r}.")
+        joined = self.joint.join(texts).join(self.around)
+        table, read = self.model.get_input_embeddings().weight, []
+        for i, text in enumerate(joined.split(_MARK)):  # a special token splits the text
+            if i:
+                read.append(rows[i - 1])
+                ids += [len(self.tokenizer)] * len(rows[i - 1])
+            own = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            read.append(table[torch.tensor(own, dtype=torch.long)])
+            ids += own
+        answer = self.complete(body, torch.cat(read))
+        found = {"choices": [_as_message(choice, body) for choice in answer["choices"]]}
+        return found | ({"prompt_token_ids": ids} if body.get("return_token_ids") else {})
+
+    def complete(self, body, embeds=None):
         if body["model"] != self.name:
             raise Refusal(f"The model `{body['model']}` does not exist.", 404)
-        embeds = self._embeds(body)
+        embeds = self._embeds(body) if embeds is None else embeds
         if len(embeds) + body["max_tokens"] > self.room:
             raise Refusal(f"This model's maximum context length is {self.room} tokens.")
         rows = [self._generate(embeds, body) for _ in range(body.get("n", 1))]
@@ -80,10 +111,12 @@ class FakeServer:
     def _embeds(self, body):
         table = self.model.get_input_embeddings().weight
         if body.get("prompt_embeds") is not None:
-            return decode_embeds(
-                body["prompt_embeds"].encode(), table.shape[1], table.dtype, self.enabled
-            )
+            return self._decode(body["prompt_embeds"])
         return table[torch.tensor(body["prompt"])] * self.scale
+
+    def _decode(self, encoded):
+        table = self.model.get_input_embeddings().weight
+        return decode_embeds(encoded.encode(), table.shape[1], table.dtype, self.enabled)
 
     @torch.no_grad()
     def _generate(self, embeds, body):
@@ -112,6 +145,19 @@ class FakeServer:
         }
 
 
+_MARK = "<prompt_embeds>"
+
+
+def _as_message(choice, body):
+    """A choice as chat completions have it."""
+    (logs,) = choice["logprobs"]["top_logprobs"]
+    tops = [{"token": token, "logprob": value} for token, value in logs.items()]
+    said = {"message": {"role": "assistant", "content": choice["text"]}}
+    return said | {
+        "logprobs": {"content": [{"top_logprobs": tops}]} if body.get("logprobs") else None
+    }
+
+
 class _Handler(BaseHTTPRequestHandler):
     fake: FakeServer
     protocol_version = "HTTP/1.1"
@@ -125,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, self.fake.listed)
         if self.path == "/v1/models":
             return self._send(200, self.fake.models())
+        if self.path == "/version" and self.fake.version:
+            return self._send(200, {"version": self.fake.version})
         return self._send(404, {"detail": "Not Found"})
 
     def do_POST(self):
@@ -156,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.key and self.headers["Authorization"] != f"Bearer {self.fake.key}":
             return self._refuse("Unauthorized", 401)
         try:
-            answer = self.fake.complete(body)
+            is_chat = self.path == "/v1/chat/completions"
+            answer = self.fake.converse(body) if is_chat else self.fake.complete(body)
         except Refusal as refusal:
             return self._refuse(str(refusal), refusal.status)
         self.fake.bodies.append(body)
@@ -167,10 +216,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        words = answer["choices"][0]["text"].split(" ")
+        choice = answer["choices"][0]
+        is_chat = "message" in choice
+        words = (choice["message"]["content"] if is_chat else choice["text"]).split(" ")
         parts = [f" {word}" if i else word for i, word in enumerate(words)]
         # As honest servers do, with every letter as it is.
-        lines = [json.dumps({"choices": [{"text": p}]}, ensure_ascii=False) for p in parts]
+        made = [{"delta": {"content": part}} if is_chat else {"text": part} for part in parts]
+        made = [{"delta": {"role": "assistant"}}, *made] if is_chat else made
+        lines = [json.dumps({"choices": [one]}, ensure_ascii=False) for one in made]
         lines.append("[DONE]")
         for i, line in enumerate(lines):
             if i == self.fake.break_after:
