@@ -101,3 +101,7 @@ class SharedDeviceWarning(UserWarning):
 
 class WholeModelWarning(UserWarning):
     """A client was to need little of the frozen model, and needs all of it."""
+
+
+class OldServerWarning(UserWarning):
+    """A server is older than the first version that is safe to send tensors to."""

@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sklopa._inputs.rules import Rule, integer, real
+from sklopa._inputs.rules import NONE, Rule, instance_of, integer, one_of, real
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._public import public
-from sklopa.errors import InvalidInput, InvalidParameter
-from sklopa.serving.http import Server, Session, run
+from sklopa.errors import InvalidInput, InvalidParameter, ServerRefused
+from sklopa.serving.http import CHAT, COMPLETIONS, Server, run, together
+from sklopa.serving.verify import Agreement, verify
 
-_PROBE = "The quick brown fox jumps over the lazy dog, and then it says:"
-_PROBE_TOKENS, _PROBE_LOGPROBS, _PROBE_TOLERANCE = 8, 5, 0.01
-
-
-@public("sklopa.serving")
-class Agreement(NamedTuple):
-    """What `PromptClient.verify` found.
-
-    Attributes
-    ----------
-    agrees : bool
-    difference : float
-        Largest difference of a log-probability of the first token, in nats.
-    message : str
-        The same for people.
-    """
-
-    agrees: bool
-    difference: float
-    message: str
-
-    def __bool__(self) -> bool:
-        return self.agrees
+# For a server's --chat-template: messages pass through it as they are.
+PLAIN_CHAT_TEMPLATE = (
+    "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{% endfor %}"
+)
 
 
 @public("sklopa.serving")
@@ -46,7 +27,7 @@ class PromptClient:
     """Predict with a frozen model that runs on a vLLM server, and a prompt that is made here.
 
     The server holds the bare foundation model and knows of no task: each request brings the soft
-    prompt and the embedded text, so that any number of tasks and users share one server. Here
+    prompt and the text, so that any number of tasks and users share one server. Here
     are the trained values, the instance encoder and the model's word-embedding table, which is
     read from its file by itself.
 
@@ -59,17 +40,25 @@ class PromptClient:
         ``encoder=None`` the foundation model itself makes the instance embeddings and is loaded
         here too; a `WholeModelWarning` says so.
     base_url : str
-        Address of the server, such as "http://localhost:8000".
+        Address of the server, such as "http://localhost:8000". A user and a password in it are
+        sent, and shown nowhere.
     model : str, default=None
         Name that the server gives the model; None takes the one that it serves.
     api_key : str, default=None
         Sent as a bearer token. It is not kept in a pickle of the estimator.
+    api : {"completions", "chat", "auto"}, default="completions"
+        "completions" sends the embedded text behind the prompt. "chat" sends messages of the
+        prompt and the plain text, which are small and need nothing of the frozen model here; the
+        server is to be started with ``--chat-template`` and `PLAIN_CHAT_TEMPLATE`, since the
+        estimator's own template is part of the text, and too long a text is refused instead of
+        cut. "auto" asks the server whether it reads such messages as the estimator does.
     max_concurrency : int, default=32
         Requests that are on their way at the same time, one for each row.
     patience : float, default=60.0
         Seconds for which a server that is away or busy is tried again, with growing pauses.
     timeout : float, default=600.0
-        Seconds until an answer must have come.
+        Seconds that the server may take for one answer in all, to its last byte. Of a stream,
+        only the waits for pieces count. A server that is too slow is not asked again.
 
     Examples
     --------
@@ -88,16 +77,17 @@ class PromptClient:
         model: str | None = None,
         api_key: str | None = None,
         *,
+        api: str = "completions",
         max_concurrency: int = 32,
         patience: float = 60.0,
         timeout: float = 600.0,
     ) -> None:
-        from sklopa.serving.prompt_writer import PromptWriter
-
         rules: tuple[tuple[str, Any, Rule], ...] = (
             ("max_concurrency", max_concurrency, integer(1)),
             ("patience", patience, real(0)),
             ("timeout", timeout, real(0, open_low=True)),
+            ("model", model, instance_of(str, named="a str") | NONE),
+            ("api", api, one_of("completions", "chat", "auto")),
         )
         for name, value, rule in rules:
             if not rule.accepts(value):
@@ -107,7 +97,9 @@ class PromptClient:
         self.estimator = estimator
         self.max_concurrency = max_concurrency
         self._server = Server(base_url, model, api_key, patience, timeout)
-        self._writer = PromptWriter(estimator._fitted_task())
+        self._api, self._writers = api, dict[str, Any]()
+        if api != "auto":
+            self._writer_for(api)
 
     def __repr__(self) -> str:
         return f"PromptClient({self.estimator!r}, {self._server.url!r})"
@@ -130,7 +122,7 @@ class PromptClient:
         ServerUnreachable
             If no server answers within `patience`.
         ServerRefused
-            If it has no such model, or takes no prompt embeddings.
+            If it has no such model, takes no prompt embeddings, or answers with nonsense.
         InvalidInput
             If a row is too long for the server.
         """
@@ -168,15 +160,14 @@ class PromptClient:
         """
         if not self._generates:
             raise InvalidParameter("stream needs a LoPAGenerator; use predict or predict_proba.")
-        rows, asked = self._writer.read([text]), self._continuation(self._task.decoding, 1)
+        rows, asked = self._writer.read([text]), self._asked(self._writer)
         async with self._server.connect() as session:
             name, room = await session.model()
             self._check_room(rows, asked, room)
             (body,) = self._bodies(rows, asked)
-            async for part in session.stream(body | {"model": name}):
-                for choice in part["choices"]:
-                    if choice["text"]:
-                        yield choice["text"]
+            async for piece in session.stream(body | {"model": name}, self._path):
+                if piece:
+                    yield piece
 
     def to_prompt_embeds(self, X: Any) -> list[Any]:
         """What would be sent: a tensor (P + T, D) and a JSON body for each row.
@@ -194,58 +185,112 @@ class PromptClient:
         -------
         list of PromptEmbeds, with attributes `tensor` and `body`
         """
-        from sklopa.serving.prompt_writer import PromptEmbeds
+        from sklopa.serving.prompt_writer import PromptEmbeds, body_of
 
-        rows, asked = self._writer.read(X), self._asked()
-        tensors, bodies = self._writer.write(rows), self._bodies(rows, asked)
-        return [PromptEmbeds(*both) for both in zip(tensors, bodies, strict=True)]
+        writer = self._writer_for("completions")
+        asked = self._asked(writer)
+        tensors = writer.write(writer.read(X))
+        return [PromptEmbeds(tensor, body_of(tensor) | asked.options) for tensor in tensors]
+
+    def messages(self, X: Any) -> list[list[dict[str, Any]]]:
+        """The ``messages`` of a chat request for each row, for any client of the protocol.
+
+        Each is one message of the user: the soft prompt, then the text with the estimator's own
+        template around it. Needs no server, and of the frozen model nothing. The server is to
+        use `PLAIN_CHAT_TEMPLATE`, or it puts a template around the template.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+
+        Returns
+        -------
+        list of n lists of dicts
+        """
+        writer = self._writer_for("chat")
+        return list(writer.messages(writer.read(X)))
 
     def verify(self) -> Agreement:
-        """Whether the server reads embeddings made here as it reads its own tokens.
+        """Whether the server reads what is sent as the estimator itself does.
 
-        The same text goes there twice, as tokens and as embeddings. Another model, other weights
-        of the word embeddings, or embeddings that are scaled once too often show at once. What
-        the layers above make of them cannot be seen from here.
+        With "completions" the same text goes there twice, as tokens and as embeddings. Another
+        model, other weights of the word embeddings, or embeddings that are scaled once too often
+        show at once. With "chat" the server tells the tokens that it made of a message, and the
+        tokenizer of the frozen model is read here to compare them. What the layers above make of
+        them cannot be seen from here.
 
         Returns
         -------
         Agreement, which is true or false
+
+        Warns
+        -----
+        OldServerWarning
+            If the server says that it is a vLLM before 0.30.
         """
-        return run(self._verify())
+        return run(verify(self._server, self._writer))
 
     # ------------------------------------------------------------------ steps
 
     @property
     def _generates(self) -> bool:
-        return self._writer.network.design.generates
+        return self.estimator._fitted_task().network.design.generates
 
     @property
     def _task(self) -> Any:
         """What was learned, with the parameters that the estimator has now."""
         return self.estimator._fitted_task().task
 
-    def _asked(self) -> Any:
+    def _writer_for(self, api: str) -> Any:
+        """What writes the requests of "completions" or "chat", made once."""
+        if api not in self._writers:
+            from sklopa.serving.chat_writer import ChatWriter
+            from sklopa.serving.prompt_writer import PromptWriter
+
+            kind = ChatWriter if api == "chat" else PromptWriter
+            self._writers[api] = kind(self.estimator._fitted_task())
+        return self._writers[api]
+
+    @property
+    def _writer(self) -> Any:
+        if self._api == "auto":
+            self._api = self._fitting_api()
+        return self._writer_for(self._api)
+
+    def _fitting_api(self) -> str:
+        """What "auto" stands for with this server."""
+        try:
+            fits = run(verify(self._server, self._writer_for("chat")))
+        except (InvalidParameter, ServerRefused):  # here or there such messages are not known
+            return "completions"
+        return "chat" if fits else "completions"
+
+    @property
+    def _path(self) -> str:
+        return CHAT if self._api == "chat" else COMPLETIONS
+
+    def _asked(self, writer: Any) -> Any:
         from sklopa.serving.requests import LabelWords
 
         if self._generates:
-            return self._continuation(self._task.decoding, 1)
-        return LabelWords(self._writer)
+            return self._continuation(writer, self._task.decoding, 1)
+        return LabelWords(writer)
 
-    def _continuation(self, decoding: Any, n_samples: int) -> Any:
+    def _continuation(self, writer: Any, decoding: Any, n_samples: int) -> Any:
         from sklopa.serving.requests import Continuation
 
         seed = draw_seeds(self.estimator.random_state).start if decoding.do_sample else 0
-        return Continuation(self._writer, decoding, seed, n_samples)
+        return Continuation(writer, decoding, seed, n_samples)
 
     def _continue(self, X: Any, decoding: Any, n_samples: int) -> np.ndarray:
-        asked = self._continuation(decoding, n_samples)
+        asked = self._continuation(self._writer, decoding, n_samples)
         texts = run(self._ask_all(self._writer.read(X), asked))
         out = np.empty((len(texts), n_samples), dtype=object)
         out[:] = texts
         return out
 
     def _log_probabilities(self, X: Any) -> np.ndarray:
-        return np.stack(run(self._ask_all(self._writer.read(X), self._asked())))
+        return np.stack(run(self._ask_all(self._writer.read(X), self._asked(self._writer))))
 
     async def _ask_all(self, rows: Any, asked: Any) -> list[Any]:
         """The answers to all rows in their order; few requests are made or open at any time."""
@@ -257,18 +302,20 @@ class PromptClient:
 
             async def work() -> None:
                 for i, body in bodies:  # all workers draw from the same iterator
-                    answers[i] = asked.read(await session.complete(body | {"model": name}))
+                    answers[i] = await session.complete(
+                        body | {"model": name}, asked.read, self._path
+                    )
 
-            await asyncio.gather(*(work() for _ in range(min(self.max_concurrency, len(rows)))))
+            await together(work() for _ in range(min(self.max_concurrency, len(rows))))
         return answers
 
     def _bodies(self, rows: Any, asked: Any) -> Iterator[dict[str, Any]]:
-        from sklopa.serving.prompt_writer import encode
-
-        for tensor in self._writer.write(rows):
-            yield {"prompt": None, **_embeds(encode(tensor)), **asked.options}
+        for body in self._writer.bodies(rows):
+            yield body | asked.options
 
     def _check_room(self, rows: Any, asked: Any, room: int | None) -> None:
+        if self._api == "chat":
+            return  # only the server knows how many tokens a text has
         lengths = self._writer.lengths(rows)
         longest = int(lengths.argmax())
         needed = int(lengths[longest]) + asked.n_tokens
@@ -280,53 +327,3 @@ class PromptClient:
                 f"reads {room}. Shorten it, lower max_length or max_new_tokens, or start the "
                 f"server with --max-model-len {needed} or more."
             )
-
-    async def _verify(self) -> Agreement:
-        from sklopa.serving.prompt_writer import encode
-        from sklopa.serving.requests import GREEDY
-
-        ids = self._writer.frozen.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
-        asked: dict[str, Any] = GREEDY | {"max_tokens": _PROBE_TOKENS, "logprobs": _PROBE_LOGPROBS}
-        async with self._server.connect() as session:
-            asked["model"], _ = await session.model()
-            embeds = {"prompt": None, **_embeds(encode(self._writer.embed(ids)))}
-            theirs = await self._probe(session, asked | {"prompt": ids})
-            ours = await self._probe(session, asked | embeds)
-        difference = _difference(ours, theirs)
-        agrees = difference < _PROBE_TOLERANCE
-        verdict = (
-            "reads embeddings from here as its own tokens"
-            if agrees
-            else "reads embeddings from here otherwise than its own tokens: its weights are not "
-            "those that the estimator was fitted on, or it scales embeddings once more"
-        )
-        return Agreement(
-            agrees,
-            difference,
-            f"The server at {self._server.url} {verdict} (log-probabilities of the first token "
-            f"differ by {difference:.2g}).",
-        )
-
-    async def _probe(self, session: Session, body: dict[str, Any]) -> dict[str, float]:
-        """Log-probabilities of the likeliest first tokens."""
-        answer = await session.complete(body)
-        return answer["choices"][0]["logprobs"]["top_logprobs"][0]
-
-
-def _embeds(encoded: str) -> dict[str, str]:
-    """The part of a body that holds embeddings.
-
-    The salt keeps a server's prefix cache from taking one prompt for another; equal ones still
-    share their work.
-    """
-    salt = hashlib.blake2b(encoded.encode(), digest_size=24).hexdigest()
-    return {"prompt_embeds": encoded, "cache_salt": salt}
-
-
-def _difference(ours: dict[str, float], theirs: dict[str, float]) -> float:
-    """Largest difference over the likeliest tokens; infinite if these are others."""
-    shared = ours.keys() & theirs.keys()
-    best = max(theirs, key=theirs.__getitem__)
-    if best not in shared:
-        return float("inf")
-    return max(abs(ours[token] - theirs[token]) for token in shared)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from sklopa.errors import MissingDependency, ServerRefused, ServerUnreachable
+from sklopa.serving import answers
+from sklopa.serving.address import read_address
+from sklopa.serving.answers import Nonsense
+from sklopa.serving.bodies import Clock, beginning, lines, whole
 
-_COMPLETIONS = "/v1/completions"
+Value = TypeVar("Value")
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds
 _BUSY = (408, 425, 429)  # besides 5xx: worth another try
+# Bytes, unpacked: far more than any answer takes, and little beside a model.
+_ANSWER_BYTES, _ERROR_BYTES, _LINE_BYTES = 64 << 20, 1 << 20, 1 << 20
 
 
 class Server:
@@ -31,27 +37,38 @@ class Server:
     patience : float
         Seconds for which a server that does not answer, or is busy, is tried again.
     timeout : float
-        Seconds until an answer must have come.
+        Seconds that an answer may take in all, from the request to its last byte.
     """
 
     def __init__(
         self, base_url: str, model: str | None, api_key: str | None, patience: float, timeout: float
     ) -> None:
-        self.url = base_url.rstrip("/").removesuffix("/v1")
+        self.address = read_address(base_url, api_key)
         self.model, self.patience, self.timeout = model, patience, timeout
-        self._key = api_key
+
+    @property
+    def url(self) -> str:
+        """The address as it may be shown."""
+        return self.address.url
 
     @contextlib.asynccontextmanager
     async def connect(self, n_connections: int = 1) -> AsyncIterator[Session]:
         """An open session for at most `n_connections` requests at a time."""
-        httpx = _httpx()
+        httpx, key = _httpx(), self.address.api_key
+        headers = {"Accept-Encoding": "identity"}  # a packed answer can be of any size
         async with httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx.Timeout(self.timeout, connect=min(10.0, self.timeout), pool=None),
+            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
+            auth=self.address.login,
+            # A `Clock` bounds the rest. A server that is away is told from one that is slow.
+            timeout=httpx.Timeout(None, connect=min(10.0, self.timeout / 2)),
             limits=httpx.Limits(max_connections=n_connections),
         ) as client:
             yield Session(self, client)
+
+
+class _Busy(Exception):
+    """The server cannot answer now."""
 
 
 class Session:
@@ -74,68 +91,118 @@ class Session:
         ServerRefused
             If the server has no model of the name.
         """
-        models = (await self._ask("GET", "/v1/models")).json().get("data", [])
-        # Adapters on top of a model name it as their parent.
-        bare = [model for model in models if not model.get("parent")]
-        wanted = self.server.model
-        for model in bare if wanted is None else models:
-            if wanted in (None, model["id"]):
-                return model["id"], model.get("max_model_len")
-        raise ServerRefused(
+        models, wanted = await self._ask("GET", "/v1/models", answers.models), self.server.model
+        for model in models:
+            if model.name == wanted or (wanted is None and not model.is_adapter):
+                return model.name, model.room
+        raise self._refusal(
             f"The server at {self.server.url} has no model {wanted!r}; it serves "
-            f"{', '.join(repr(model['id']) for model in models) or 'none'}. Give the name of the "
+            f"{', '.join(repr(model.name) for model in models) or 'none'}. Give the name of the "
             "one that the estimator was fitted on as model=."
         )
 
-    async def complete(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one completion request."""
-        return (await self._ask("POST", _COMPLETIONS, body)).json()
-
-    async def stream(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The parts of an answer as they come."""
-        response = await self._ask("POST", _COMPLETIONS, body | {"stream": True}, stream=True)
+    async def version(self) -> str | None:
+        """The server's version, where it tells."""
         try:
-            async for line in response.aiter_lines():
-                data = line.removeprefix("data:").strip()
-                if not line.startswith("data:") or data == "[DONE]":
-                    continue
-                part = json.loads(data)
-                if "error" in part:
-                    raise ServerUnreachable(self._lost(part["error"].get("message")))
-                yield part
+            return await self._ask("GET", "/version", answers.version)
+        except ServerRefused:
+            return None  # of other servers, and behind gateways
+
+    async def complete(
+        self, body: dict[str, Any], read: Callable[[Any], Value], path: str = COMPLETIONS
+    ) -> Value:
+        """What `read` makes of the answer to one request."""
+        return await self._ask("POST", path, read, body)
+
+    async def stream(self, body: dict[str, Any], path: str = COMPLETIONS) -> AsyncIterator[str]:
+        """The texts of an answer as they come."""
+        read = answers.chat_part_texts if path == CHAT else answers.part_texts
+        clock = Clock(self.server.timeout)
+        body = body | {"stream": True}
+        response = await self._try(lambda: self._open("POST", path, body, clock))
+        try:
+            found = lines(response, _LINE_BYTES, _ANSWER_BYTES)
+            while (data := await clock.wait(_next_event(found))) != b"[DONE]":
+                if data is None:
+                    raise self._lost("it ends without [DONE]")
+                for text in self._part(data, read):
+                    yield text
+        except Nonsense as error:
+            raise self._nonsense(error) from None  # which would repeat secrets
         except _httpx().TransportError as error:
-            raise ServerUnreachable(self._lost(error)) from error
+            raise self._lost(error) from error
+        except asyncio.TimeoutError:
+            raise self._lost(f"timeout={self.server.timeout:g} seconds are over") from None
         finally:
             await response.aclose()
 
+    def _part(self, data: bytes, read: Callable[[Any], list[str]]) -> list[str]:
+        part = answers.parse(data)
+        if (said := answers.error_text(part)) is not None:
+            raise self._lost(said)
+        return read(part)
+
+    # ------------------------------------------------------------------ one request
+
     async def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, stream: bool = False
-    ) -> Any:
-        """The response to a request, which is tried again while the server is away or busy."""
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], Value],
+        body: dict[str, Any] | None = None,
+    ) -> Value:
+        """What `read` makes of an answer."""
+
+        async def attempt() -> bytes:
+            clock = Clock(self.server.timeout)
+            response = await self._open(method, path, body, clock)
+            try:
+                return await clock.wait(whole(response, _ANSWER_BYTES))
+            finally:
+                await response.aclose()
+
+        try:
+            return read(answers.parse(await self._try(attempt)))
+        except Nonsense as error:
+            raise self._nonsense(error) from None  # which would repeat secrets
+
+    async def _try(self, attempt: Callable[[], Awaitable[Value]]) -> Value:
+        """The result of an attempt, which is made again while the server is away or busy.
+
+        A server that has taken the request and is too slow is not asked again.
+        """
         started, wait = time.monotonic(), _FIRST_WAIT
         while True:
             try:
-                request = self.client.build_request(method, path, json=body)
-                response = await self.client.send(request, stream=stream)
-                if response.is_success:
-                    return response
-                await response.aread()
-                trouble, cause = f"{response.status_code} {_message(response)}", None
-                if response.status_code < 500 and response.status_code not in _BUSY:
-                    raise self._refused(response)
-            except _httpx().TransportError as error:
-                trouble, cause = str(error) or type(error).__name__, error
-            if time.monotonic() - started + wait > self.server.patience:
-                raise ServerUnreachable(
-                    f"The server at {self.server.url} does not answer ({trouble}), tried for "
-                    f"{time.monotonic() - started:.0f} seconds. Check that it runs and that the "
-                    "address is right; patience= waits longer for one that is starting."
-                ) from cause
+                return await attempt()
+            except asyncio.TimeoutError:
+                slow = f"not within timeout={self.server.timeout:g} seconds"
+                raise self._unreachable(slow, started) from None
+            except (_Busy, _httpx().TransportError) as error:
+                if time.monotonic() - started + wait > self.server.patience:
+                    raise self._unreachable(error, started) from error
             await asyncio.sleep(wait * random.SystemRandom().uniform(0.5, 1.0))
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _refused(self, response: Any) -> ServerRefused:
-        text, url = _message(response), self.server.url
+    async def _open(self, method: str, path: str, body: Any, clock: Clock) -> Any:
+        """A response with a status of success, whose body has yet to be read."""
+        request = self.client.build_request(method, path, json=body)
+        response = await clock.wait(self.client.send(request, stream=True))
+        if response.is_success:
+            return response
+        try:
+            said = await clock.wait(beginning(response, _ERROR_BYTES))
+        finally:
+            await response.aclose()
+        text = _message(said) or response.reason_phrase
+        if response.status_code < 500 and response.status_code not in _BUSY:
+            raise self._refused(response.status_code, path, text)
+        raise _Busy(self.server.address.hide(f"{response.status_code} {text}"))
+
+    # ------------------------------------------------------------------ what went wrong
+
+    def _refused(self, status: int, path: str, text: str) -> ServerRefused:
+        url = self.server.url
         if "enable-prompt-embeds" in text:
             said = (
                 f"The server at {url} takes no prompt embeddings. Start it with "
@@ -146,22 +213,59 @@ class Session:
                 f"The server at {url} serves another model than the one that the estimator was "
                 f"fitted on: {text}"
             )
-        elif response.status_code in (401, 403):
+        elif status in (401, 403):
             said = f"The server at {url} wants another api_key: {text}"
-        elif response.status_code == 404:
+        elif status == 404:
             said = (
-                f"There is nothing at {response.url}: {text} base_url is the address of a vLLM "
+                f"There is nothing at {url}{path}: {text} base_url is the address of a vLLM "
                 "server, such as 'http://localhost:8000'."
             )
         else:
             said = f"The server at {url} refused the request: {text}"
-        return ServerRefused(said)
+        return self._refusal(said)
 
-    def _lost(self, trouble: object) -> str:
-        return (
-            f"The server at {self.server.url} broke off in the middle of an answer ({trouble}). "
+    def _nonsense(self, error: Nonsense) -> ServerRefused:
+        return self._refusal(f"The server at {self.server.url} gave {error}; {error.advice}.")
+
+    def _refusal(self, said: str) -> ServerRefused:
+        return ServerRefused(self.server.address.hide(said))
+
+    def _lost(self, trouble: object) -> ServerUnreachable:
+        said = self.server.address.hide(str(trouble) or type(trouble).__name__)
+        return ServerUnreachable(
+            f"The server at {self.server.url} broke off in the middle of an answer ({said}). "
             "Ask again; predict does so by itself."
         )
+
+    def _unreachable(self, trouble: object, started: float) -> ServerUnreachable:
+        said = self.server.address.hide(str(trouble) or type(trouble).__name__)
+        return ServerUnreachable(
+            f"The server at {self.server.url} does not answer ({said}), tried for "
+            f"{time.monotonic() - started:.0f} seconds. Check that it runs and that the address is "
+            "right; patience= waits longer for one that is starting, timeout= for an answer."
+        )
+
+
+async def _next_event(found: AsyncIterator[bytes]) -> bytes | None:
+    """The data of the next event of a stream; None behind the last one."""
+    async for line in found:
+        if line.startswith(b"data:"):
+            return line.removeprefix(b"data:").strip()
+        if line.strip() and not line.startswith((b":", b"event:", b"id:", b"retry:")):
+            shown = repr(line[:60].decode(errors="replace"))
+            raise Nonsense(f"{shown} where a stream was expected")
+    return None
+
+
+async def together(coroutines: Iterable[Coroutine]) -> None:
+    """Run coroutines at once; where one fails, the others end before its error is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def run(coroutine: Coroutine) -> Any:
@@ -174,14 +278,13 @@ def run(coroutine: Coroutine) -> Any:
         return pool.submit(asyncio.run, coroutine).result()
 
 
-def _message(response: Any) -> str:
-    """What the server says about a failure, in one line."""
+def _message(said: bytes) -> str:
+    """What a server says about a failure, in one line."""
     try:
-        error = response.json()["error"]
-        text = error["message"] if isinstance(error, dict) else str(error)
-    except (ValueError, KeyError, TypeError):
-        text = response.text
-    return " ".join(text.split())[:500] or response.reason_phrase
+        text = answers.error_text(answers.parse(said))
+    except Nonsense:
+        text = None
+    return text or " ".join(said.decode(errors="replace").split())[:500]
 
 
 def _httpx() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -55,12 +56,12 @@ class PromptWriter:
 
     def __init__(self, fitted: FittedTask) -> None:
         design, weights = fitted.network.design, fitted.network.weights
-        if not design.generates and design.word_ids is None:
-            raise _unsupported(fitted)
+        check_servable(fitted)
         self.fitted = fitted
         backbone = _of_client(design, fitted.dtype)
         self.network = FittedNetwork(replace(design, backbone=backbone), weights)
-        _check_servable(fitted, self.frozen)
+        if self.frozen.family.kind != "decoder":
+            raise _unsupported(fitted)
 
     @property
     def frozen(self) -> FrozenLanguageModel:
@@ -81,9 +82,13 @@ class PromptWriter:
 
     def write(self, rows: Rows) -> Iterator[Tensor]:
         """One tensor (P + T, D) a row, in their order, made as they are asked for."""
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            chunk = np.arange(start, min(start + _ROWS_AT_ONCE, len(rows)))
+        for chunk in in_chunks(len(rows)):
             yield from self._write_chunk(rows, chunk)
+
+    def bodies(self, rows: Rows) -> Iterator[dict[str, Any]]:
+        """What the body of a request says of its row."""
+        for tensor in self.write(rows):
+            yield body_of(tensor)
 
     def embed(self, ids: list[int]) -> Tensor:
         """Word embeddings (T, D) of tokens, without a prompt."""
@@ -97,37 +102,72 @@ class PromptWriter:
         return [row[:length].cpu() for row, length in zip(inputs.embeds, lengths, strict=True)]
 
 
-def encode(tensor: Tensor) -> str:
-    """A tensor as text: what `torch.save` writes, in base64."""
-    buffer = io.BytesIO()
-    torch.save(tensor.clone(), buffer)  # a slice would be saved with all that it is a slice of
-    return base64.b64encode(buffer.getvalue()).decode()
+def in_chunks(n: int) -> Iterator[np.ndarray]:
+    """Indices of n rows, a few at a time."""
+    for start in range(0, n, _ROWS_AT_ONCE):
+        yield np.arange(start, min(start + _ROWS_AT_ONCE, n))
+
+
+def embeds_and_salt(tensor: Tensor) -> tuple[str, dict[str, str]]:
+    """A tensor as text, what `torch.save` writes in base64, and the salt of a request with it.
+
+    The salt keeps a server's prefix cache from taking one prompt for another; equal ones still
+    share their work.
+    """
+    # A slice would be saved with all that it is a slice of; servers need dense tensors only.
+    dense, buffer = tensor.detach().cpu().clone(memory_format=torch.contiguous_format), io.BytesIO()
+    torch.save(dense, buffer)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    salt = hashlib.blake2b(encoded.encode(), digest_size=24).hexdigest()
+    return encoded, {"cache_salt": salt}
+
+
+def body_of(tensor: Tensor) -> dict[str, Any]:
+    """The part of a body of ``/v1/completions`` that is a prompt."""
+    encoded, salt = embeds_and_salt(tensor)
+    return {"prompt": None, "prompt_embeds": encoded, **salt}
 
 
 def _of_client(design: Design, dtype: str) -> Backbone:
     """The frozen model as far as the client needs it."""
-    if not design.reads_instances or design.encoder != design.backbone:
-        return embeddings_only(design.backbone, dtype)
-    warnings.warn(
-        f"The instance embedding comes from the frozen model {design.backbone.model!r} itself "
-        "(encoder=None), so this client loads all of its weights. To keep them on the server, fit "
-        "with a small encoder= such as 'sentence-transformers/all-MiniLM-L6-v2', or with rank=0.",
-        WholeModelWarning,
-        stacklevel=4,
-    )
-    return design.backbone
+    if warn_of_whole_model(design):
+        return design.backbone
+    return embeddings_only(design.backbone, dtype)
 
 
-def _check_servable(fitted: FittedTask, frozen: FrozenLanguageModel) -> None:
-    if frozen.family.kind != "decoder":
+def warn_of_whole_model(design: Design) -> bool:
+    """Whether the instance embedding comes from the frozen model itself; says so."""
+    whole = design.reads_instances and design.encoder == design.backbone
+    if whole:
+        warnings.warn(
+            f"The instance embedding comes from the frozen model {design.backbone.model!r} itself "
+            "(encoder=None), so this client loads all of its weights. To keep them on the server, "
+            "fit with a small encoder= such as 'sentence-transformers/all-MiniLM-L6-v2', or with "
+            "rank=0.",
+            WholeModelWarning,
+            stacklevel=6,
+        )
+    return whole
+
+
+def check_servable(fitted: FittedTask) -> None:
+    """Raise unless a server of language models can do what a fitted estimator does.
+
+    Raises
+    ------
+    UnsupportedBackbone, InvalidParameter
+    """
+    design = fitted.network.design
+    masked = design.template is not None and design.template.mask_token is not None
+    if masked or (not design.generates and design.word_ids is None):
         raise _unsupported(fitted)
-    if fitted.network.design.prompt_layer:
+    if design.prompt_layer:
         raise InvalidParameter(
-            f"{fitted.owner}: prompt_layer={fitted.network.design.prompt_layer} puts the prompt "
+            f"{fitted.owner}: prompt_layer={design.prompt_layer} puts the prompt "
             "between layers of the frozen model, and a server takes input embeddings only. Fit "
             "with prompt_layer=0."
         )
-    if fitted.network.design.depth == "deep":
+    if design.depth == "deep":
         raise InvalidParameter(
             f"{fitted.owner}: depth='deep' changes every layer of the frozen model, and a server "
             "takes input embeddings only. Fit with depth='shallow'."

@@ -8,7 +8,10 @@ import numpy as np
 
 from sklopa._backbone.lm_head import end_ids
 from sklopa._heads.writing import Decoding
-from sklopa.errors import InvalidParameter, ServerRefused
+from sklopa.errors import InvalidParameter
+from sklopa.serving import answers
+from sklopa.serving.answers import Nonsense
+from sklopa.serving.chat_writer import ChatWriter
 from sklopa.serving.prompt_writer import PromptWriter
 
 # Said in full, since a server fills gaps with the settings that the model was published with.
@@ -24,14 +27,18 @@ class Continuation:
 
     Parameters
     ----------
-    writer : PromptWriter
+    writer : PromptWriter, or ChatWriter for requests with messages
     decoding : Decoding
     seed : int, where texts are drawn at random
     n_samples : int
     """
 
     def __init__(
-        self, writer: PromptWriter, decoding: Decoding, seed: int = 0, n_samples: int = 1
+        self,
+        writer: PromptWriter | ChatWriter,
+        decoding: Decoding,
+        seed: int = 0,
+        n_samples: int = 1,
     ) -> None:
         if decoding.num_beams > 1:
             raise InvalidParameter(
@@ -39,12 +46,14 @@ class Continuation:
                 "server keeps no beams for prompts that are embeddings. Call "
                 "set_params(num_beams=1)."
             )
-        self.n_tokens = decoding.max_new_tokens
+        self.n_tokens, self.n_samples = decoding.max_new_tokens, n_samples
         self.options: dict[str, Any] = GREEDY | {
             "max_tokens": decoding.max_new_tokens,
             "stop": list(decoding.stop),
-            "stop_token_ids": end_ids(writer.frozen),
         }
+        self.is_chat = isinstance(writer, ChatWriter)
+        if isinstance(writer, PromptWriter):  # in a chat the server's own end tokens count
+            self.options["stop_token_ids"] = end_ids(writer.frozen)
         if decoding.do_sample:
             self.options |= {
                 "temperature": decoding.temperature,
@@ -53,9 +62,10 @@ class Continuation:
                 "seed": seed,
             }
 
-    def read(self, answer: dict[str, Any]) -> list[str]:
+    def read(self, answer: Any) -> list[str]:
         """The texts of one row."""
-        return [choice["text"] for choice in answer["choices"]]
+        read = answers.chat_texts if self.is_chat else answers.texts
+        return read(answer, self.n_samples)
 
 
 class LabelWords:
@@ -63,22 +73,25 @@ class LabelWords:
 
     n_tokens = 1
 
-    def __init__(self, writer: PromptWriter) -> None:
-        self.word_ids = writer.network.design.word_ids or ()
+    def __init__(self, writer: PromptWriter | ChatWriter) -> None:
+        self.word_ids = writer.fitted.network.design.word_ids or ()
+        self.is_chat = isinstance(writer, ChatWriter)
         self.options: dict[str, Any] = GREEDY | {
             "max_tokens": 1,
-            "logprobs": len(self.word_ids),
+            "logprobs": True if self.is_chat else len(self.word_ids),
             "logprob_token_ids": list(self.word_ids),
             "return_tokens_as_token_ids": True,
         }
 
-    def read(self, answer: dict[str, Any]) -> np.ndarray:
+    def read(self, answer: Any) -> np.ndarray:
         """One value a class, equal to the logits up to a number that is the same for all."""
-        found = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-        try:
-            return np.array([found[f"token_id:{i}"] for i in self.word_ids], dtype=np.float32)
-        except KeyError as error:
-            raise ServerRefused(
-                f"The server gave no probability for label word {error.args[0]}. Reading chosen "
-                "words needs a vLLM that knows logprob_token_ids; update the server."
-            ) from error
+        read = answers.chat_log_probabilities if self.is_chat else answers.log_probabilities
+        found = read(answer)
+        names = [f"token_id:{i}" for i in self.word_ids]
+        for name in names:
+            if name not in found:
+                raise Nonsense(
+                    f"no probability for label word {name}",
+                    "reading chosen words needs a vLLM that knows logprob_token_ids, so update it",
+                )
+        return np.array([found[name] for name in names], dtype=np.float32)

@@ -2,19 +2,31 @@
 
 import asyncio
 import gc
+import json
+import re
 import socket
 import threading
 import time
+import traceback
+import tracemalloc
+import zlib
 
+import jinja2
 import numpy as np
 import pytest
 import tiny
-from fake_server import FakeServer, serving
+from fake_server import FakeServer, bomb, serving
 from helpers import raises
 
-from sklopa import LoPAClassifier, LoPAGenerator
-from sklopa.errors import ServerUnreachable, TruncationWarning
-from sklopa.serving import PromptClient
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator
+from sklopa.errors import (
+    InvalidParameter,
+    OldServerWarning,
+    ServerRefused,
+    ServerUnreachable,
+    TruncationWarning,
+)
+from sklopa.serving import PLAIN_CHAT_TEMPLATE, PromptClient
 
 pytestmark = pytest.mark.server
 
@@ -299,3 +311,390 @@ def test_a_failed_run_leaves_no_task_that_nobody_waits_for(generator, fake, url,
         PromptClient(generator, url).predict(SOURCES * 4)
     gc.collect()
     assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+# ---------------------------------------------------------------------- hostile and broken servers
+
+
+def test_streams_are_cut_at_line_feeds_only(generator, fake, url, monkeypatch):
+    said = "a\u2028b\u2029c \x85 d\x0b\x0c\x1c\x1d e\r f"
+    answer = {"choices": [{"text": said}]}
+    monkeypatch.setattr(fake, "complete", lambda body: answer)
+    assert "".join(asyncio.run(collect(PromptClient(generator, url).stream("red")))) == said
+
+
+@pytest.mark.parametrize("ask", ["predict", "stream", "models"])
+def test_a_server_that_drips_is_given_the_timeout_in_all(generator, fake, url, ask, monkeypatch):
+    timeout, complete = 0.5, fake.complete
+
+    def slowly(body):
+        fake.drip = 0.2
+        return complete(body)
+
+    monkeypatch.setattr(fake, "complete", slowly)
+    fake.drip = 0.2 if ask == "models" else 0.0
+    client, started = PromptClient(generator, url, timeout=timeout), time.monotonic()
+    with raises(ConnectionError, url, "timeout=0.5"):
+        asyncio.run(collect(client.stream("red"))) if ask == "stream" else client.predict(["red"])
+    assert time.monotonic() - started < 4 * timeout  # its bytes would take far longer
+
+
+def test_the_waits_for_all_pieces_of_a_stream_count_together(generator, fake, url, monkeypatch):
+    def slowly(body):
+        fake.drip = 0.004  # each piece is there in far less than the timeout
+        return {"choices": [{"text": "no " * 200}]}
+
+    monkeypatch.setattr(fake, "complete", slowly)
+    client, pieces = PromptClient(generator, url, timeout=2.0), []
+
+    async def read():
+        async for piece in client.stream("red"):
+            pieces.append(piece)
+
+    started = time.monotonic()
+    with raises(ConnectionError, url, "timeout=2", "middle of an answer"):
+        asyncio.run(read())
+    assert pieces
+    assert time.monotonic() - started < 6
+
+
+def test_time_that_a_reader_takes_is_not_the_servers(generator, url):
+    client = PromptClient(generator, url, timeout=2.0)
+
+    async def read():
+        pieces = []
+        async for piece in client.stream(SOURCES[2]):
+            pieces.append(piece)
+            await asyncio.sleep(1.2)
+        return pieces
+
+    pieces = asyncio.run(read())
+    assert len(pieces) > 1  # so the reader took longer than the timeout
+    assert "".join(pieces) == generator.predict([SOURCES[2]])[0]
+
+
+@pytest.mark.parametrize("ask", ["predict", "stream", "models"])
+def test_a_small_answer_that_unpacks_to_a_large_one_is_refused(generator, fake, url, ask):
+    packed, client = bomb(256), PromptClient(generator, url)
+    assert len(packed) < 1 << 19
+    fake.packed = ("gzip", packed)
+    if ask == "models":
+        fake.packed, fake.models = None, lambda: "x" * (65 << 20)
+    tracemalloc.start()
+    try:
+        with raises(ValueError, url, "gave more than", "bytes in one"):
+            if ask == "stream":
+                asyncio.run(collect(client.stream("red")))
+            else:
+                client.predict(["red"])
+        if ask != "models":  # where the server of this process holds it too
+            assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_answer_that_is_packed_though_nobody_asked_is_read_or_refused(generator, fake, url):
+    client, plain = PromptClient(generator, url), b'{"choices": [{"text": "no"}]}'
+    for wbits, name in ((31, "gzip"), (15, "deflate")):
+        packer = zlib.compressobj(wbits=wbits)
+        fake.packed = (name, packer.compress(plain) + packer.flush())
+        assert client.predict(["red"]).tolist() == ["no"]
+    for packed in (("gzip", plain), ("br", plain), ("deflate", fake.packed[1][:9])):
+        fake.packed = packed
+        with raises(ValueError, url, "gave "):
+            client.predict(["red"])
+
+
+def test_a_large_error_is_cut_and_its_status_still_counts(generator, fake, url):
+    client, large = PromptClient(generator, url, patience=0), b"out of order " * (1 << 18)
+    for status, error in ((413, ValueError), (503, ConnectionError)):
+        fake.trouble = [(status, large)]
+        with raises(error, url, "out of order") as caught:
+            client.predict(["red"])
+        assert len(str(caught.value)) < 1000
+
+
+def one(**parts):
+    return json.dumps({"choices": [parts]}).encode()
+
+
+def logs(value):
+    return b'{"choices": [{"text": "a", "logprobs": {"top_logprobs": [%s]}}]}' % value
+
+
+NO_JSON = [b"", b"<html>Sign in</html>", b"\xff\xfe", b"{", b"[" * 100_000]
+NO_ANSWER = [
+    b"null", b"3", b"[]", b'"text"', b"{}", b'{"choices": null}', b'{"choices": {}}',
+    b'{"choices": []}', b'{"choices": [null]}', b'{"choices": [{"text": "a"}, {"text": "b"}]}',
+]  # fmt: skip
+NO_TEXT = [one(text=None), one(), one(text=3), one(text=["a"]), one(message={"content": "a"})]
+WORD = b'{"token_id:%d": %s, "token_id:%d": -1.0}'
+NO_NUMBER = [
+    b"null", b"NaN", b"-Infinity", b"Infinity", b'"-1"', b"true", b"[]", b"-1e999", b"-1e300",
+    b"0.5", b"-1" + b"0" * 400,
+]  # fmt: skip
+NO_LOGS = [one(text="a"), one(text="a", logprobs=None), logs(b"null"), logs(b""), logs(b"{}")]
+NO_MODELS = [
+    b"null", b"{}", b"[]", b'{"data": null}', b'{"data": {"id": "served"}}', b'{"data": [null]}',
+    b'{"data": [{}]}', b'{"data": [{"id": null}]}', b'{"data": [{"id": 3}]}',
+    *(b'{"data": [{"id": "served", "max_model_len": %s}]}' % n
+      for n in (b"-1", b"0", b"true", b'"96"', b"1.5", b"NaN", b"[]")),
+]  # fmt: skip
+ERRORS = [b'{"error": {"message": "out of memory"}}', b'{"error": "out of memory"}']
+
+
+def refuses_in_one_sentence(url, ask, *parts):
+    with raises(ValueError, f"The server at {url} gave ", *parts) as caught:
+        ask()
+    assert isinstance(caught.value, ServerRefused)
+    text = re.sub(r"[.]{3}|[0-9][.][0-9]", "", str(caught.value).replace(url, ""))
+    assert text.count(".") == 1
+    assert text.endswith(".")
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize("said", NO_JSON + NO_ANSWER + NO_TEXT)
+def test_an_answer_that_is_no_text_is_refused(generator, fake, url, said):
+    fake.trouble = [said] * 3
+    client = PromptClient(generator, url)
+    refuses_in_one_sentence(url, lambda: client.predict(["red"]))
+    refuses_in_one_sentence(url, lambda: client.sample(["red"], 3))
+    refuses_in_one_sentence(url, client.verify)
+
+
+@pytest.mark.parametrize("value", NO_NUMBER)
+def test_a_log_probability_that_is_none_is_refused(classifier, fake, url, value):
+    words = classifier._fitted_task().network.design.word_ids
+    client = PromptClient(classifier, url)
+    for ids in (words, words[::-1]):
+        fake.trouble = [logs(WORD % (ids[0], value, ids[1]))]
+        refuses_in_one_sentence(url, lambda: client.predict(["red"]), "as a log-probability")
+    fake.trouble = [logs(WORD % (words[0], b"-0.5", words[1]))]
+    assert client.predict(["red"]).tolist() == [classifier.classes_[0]]
+
+
+@pytest.mark.parametrize("said", NO_JSON + NO_ANSWER + NO_LOGS)
+def test_an_answer_without_log_probabilities_is_refused(classifier, fake, url, said):
+    fake.trouble = [said] * 2
+    client = PromptClient(classifier, url)
+    refuses_in_one_sentence(url, lambda: client.predict_proba(["red"]))
+    refuses_in_one_sentence(url, client.verify)
+
+
+@pytest.mark.parametrize("said", NO_JSON + NO_MODELS)
+def test_a_list_of_models_that_is_none_is_refused(generator, fake, url, said):
+    fake.listed = said
+    client = PromptClient(generator, url)
+    refuses_in_one_sentence(url, lambda: client.predict(["red"]))
+    refuses_in_one_sentence(url, lambda: asyncio.run(collect(client.stream("red"))))
+    assert fake.requests == 0
+
+
+@pytest.mark.parametrize("said", ERRORS)
+def test_an_error_with_a_status_of_success_is_passed_on(generator, classifier, fake, url, said):
+    fake.trouble = [said] * 2
+    for model in (generator, classifier):
+        client = PromptClient(model, url)
+        refuses_in_one_sentence(url, lambda c=client: c.predict(["red"]), "out of memory")
+    fake.listed = said
+    refuses_in_one_sentence(url, lambda: client.predict(["red"]), "out of memory")
+
+
+@pytest.mark.parametrize("said", [
+    b"<html>Sign in</html>", *ERRORS, b"{}", b'data: {"choices": 3}',
+    *(b"data: " + said for said in (*NO_JSON, *NO_TEXT)),
+])  # fmt: skip
+def test_a_stream_of_nonsense_is_refused(generator, fake, url, said):
+    fake.trouble = [said + b"\n\n"]
+    client = PromptClient(generator, url)
+    refuses_in_one_sentence(url, lambda: asyncio.run(collect(client.stream("red"))))
+
+
+def test_a_stream_that_ends_too_soon_or_tells_an_error_has_broken_off(generator, fake, url):
+    part, client = b"data: " + one(text="no") + b"\n\n", PromptClient(generator, url)
+    for end in (b"", b": ping\n\n", b"data: " + ERRORS[0], b"data: " + ERRORS[1]):
+        fake.trouble = [part + end]
+        with raises(ConnectionError, url, "middle of an answer"):
+            asyncio.run(collect(client.stream("red")))
+    fake.trouble = [b": ping\n\nevent: x\r\n" + part + b"data:[DONE]"]
+    assert asyncio.run(collect(client.stream("red"))) == ["no"]
+
+
+def test_a_line_of_a_stream_is_bounded(generator, fake, url):
+    fake.trouble = [b"data: " + b"x" * (2 << 20) + b"\n\ndata: [DONE]\n\n"]
+    client = PromptClient(generator, url)
+    refuses_in_one_sentence(url, lambda: asyncio.run(collect(client.stream("red"))), "one line")
+
+
+# ---------------------------------------------------------------------- secrets
+
+
+def shown(error):
+    return "".join(traceback.format_exception(error)) + repr(error)
+
+
+def test_a_password_in_the_address_is_sent_and_never_shown(generator, fake, url, caplog):
+    caplog.set_level(0)
+    plain, secret = url, "pass word/1"
+    address = url.replace("http://", "http://me:pass%20word%2F1@")
+    client = PromptClient(generator, address + "/v1", patience=0)
+    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    assert {*fake.logins} == {"Basic bWU6cGFzcyB3b3JkLzE="}
+    texts = [repr(client), client.verify().message, repr(vars(client))]
+    fake.trouble = [b"no", 503, 404, b'{"error": "who is pass word/1?"}', b"pass word/1"]
+    for _ in range(len(fake.trouble)):
+        with pytest.raises((ServerRefused, ServerUnreachable)) as caught:
+            client.predict(["red"])
+        assert plain in str(caught.value)
+        texts.append(shown(caught.value))
+    texts += [record.getMessage() for record in caplog.records]
+    assert not [text for text in texts if secret in text or "pass%20word" in text]
+
+
+def test_a_key_that_the_server_repeats_is_not_shown(generator, fake, url):
+    client = PromptClient(generator, url, api_key="sesame")
+    fake.trouble = [b'{"error": "key sesame is over its limit"}', b"sesame"]
+    for _ in range(2):
+        with raises(ValueError, "***") as caught:
+            client.predict(["red"])
+        assert "sesame" not in shown(caught.value)
+
+
+@pytest.mark.parametrize("address", [
+    "localhost:8000", "", "ftp://host", "http://", "http://me:sesame@host:port", "/v1", 8000, None,
+    "http://me:ses/ame@host", "http://me:sesame@", "me:sesame@host", "http://host/?key=sesame",
+    "http://host/#sesame", "http://ho st/",
+])  # fmt: skip
+def test_an_address_that_is_none_is_refused_at_once_and_without_its_password(generator, address):
+    with raises(ValueError, "base_url must be the address", "'http://localhost:8000'") as caught:
+        PromptClient(generator, address)
+    assert isinstance(caught.value, InvalidParameter)
+    assert not re.search("sesame|ses/ame", shown(caught.value))
+
+
+@pytest.mark.parametrize("key", ["", " ", "se\nsame", "sésame", b"sesame", 3])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(generator, key):
+    with raises(ValueError, "api_key must be") as caught:
+        PromptClient(generator, "http://localhost", api_key=key)
+    assert str(key).strip() == "" or str(key) not in str(caught.value)
+
+
+def test_a_password_and_a_key_cannot_both_be_sent(generator):
+    with raises(ValueError, "either a password in base_url or an api_key"):
+        PromptClient(generator, "http://me:sesame@localhost", api_key="other")
+
+
+# ---------------------------------------------------------------------- messages
+
+
+def test_messages_are_answered_as_the_estimator_answers(generator, classifier, fake, url, reviews):
+    client = PromptClient(generator, url, api="chat")
+    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    found = PromptClient(classifier, url, api="chat").predict_proba(reviews[0])
+    np.testing.assert_allclose(found, classifier.predict_proba(reviews[0]), atol=1e-4)
+    assert all("messages" in body and "prompt_embeds" not in body for body in fake.bodies)
+
+
+def test_messages_are_streamed_and_sampled(generator, url):
+    client = PromptClient(generator, url, api="chat")
+    pieces = asyncio.run(collect(client.stream(SOURCES[2])))
+    assert "".join(pieces) == generator.predict([SOURCES[2]])[0]
+    assert client.sample(SOURCES[:2], 3).shape == (2, 3)
+
+
+def test_a_message_is_the_prompt_and_the_text_however_long_it_is(generator, classifier):
+    for model, texts in ((generator, ["the {} and it"] * 2), (classifier, ["{} it was"] * 2)):
+        client = PromptClient(model, "http://localhost:1", api="chat")
+        long = ["red", "red " * 500]
+        for text, around, messages in zip(long, texts, client.messages(long), strict=True):
+            ((prompt, said),) = [message["content"] for message in messages]
+            assert said == {"type": "text", "text": around.format(text)}
+            assert prompt.keys() == {"type", "data"}
+            assert len(prompt["data"]) < 4 / 3 * 3 * tiny.WIDTH * 4 + 2500
+
+
+def test_messages_need_nothing_of_the_frozen_model(folder, tiny_folder, generator, fake, url):
+    import pickle
+    import shutil
+
+    moved = folder + "-moved"
+    shutil.copytree(folder, moved)
+    options = {"encoder": tiny_folder, "max_iter": 2, "max_new_tokens": 4} | OPTIONS
+    model = LoPAGenerator(moved, **options).fit(SOURCES, TARGETS)
+    expected = model.predict(SOURCES).tolist()
+    stored = pickle.dumps(model)
+    shutil.rmtree(moved)
+    Backbone.release_all()
+    client = PromptClient(pickle.loads(stored), url, api="chat")
+    assert client.predict(SOURCES).tolist() == expected
+
+
+@pytest.mark.parametrize("options", [
+    {"rank": 0}, {"gate": "concat"}, {"gate": "instance"}, {"prompt_length": 0},
+    {"train_encoder": True},
+])  # fmt: skip
+def test_messages_know_every_kind_of_prompt(folder, tiny_folder, url, options):
+    options = {"encoder": tiny_folder, "max_iter": 2, "max_new_tokens": 4} | OPTIONS | options
+    model = LoPAGenerator(folder, **options).fit(SOURCES, TARGETS)
+    found = PromptClient(model, url, api="chat").predict(SOURCES)
+    assert found.tolist() == model.predict(SOURCES).tolist()
+
+
+def test_what_messages_cannot_do_is_refused(folder, tiny_folder):
+    options = {"encoder": tiny_folder, "max_iter": 1, "max_new_tokens": 4} | OPTIONS
+    model = LoPAGenerator(folder, max_length=30, **options).fit(SOURCES, TARGETS)
+    with raises(ValueError, "max_length=30", "api='completions'"):
+        PromptClient(model, "http://localhost:1", api="chat")
+    with raises(ValueError, "parameter api must be one of", "got 'talk'"):
+        PromptClient(model, "http://localhost:1", api="talk")
+
+
+def test_verify_compares_messages_token_for_token(generator, fake, url):
+    client = PromptClient(generator, url, api="chat")
+    assert client.verify()
+    for joint, *around in ((" it ", "", ""), ("", "the ", ""), ("", "", " it")):
+        fake.joint, fake.around = joint, around
+        agreement = client.verify()
+        assert not agreement
+        assert "PLAIN_CHAT_TEMPLATE" in agreement.message
+
+
+@pytest.mark.parametrize(("server", "path"), [
+    ({}, "messages"), ({"around": ("the ", "")}, "prompt_embeds"),
+    ({"joint": " it "}, "prompt_embeds"), ({"knows_parts": False}, "prompt_embeds"),
+])  # fmt: skip
+def test_auto_sends_messages_where_the_server_reads_them_right(generator, fake, url, server, path):
+    vars(fake).update(server)
+    client = PromptClient(generator, url, api="auto")
+    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    assert path in fake.bodies[-1]
+
+
+def test_the_plain_template_passes_messages_through():
+    template = jinja2.Template(PLAIN_CHAT_TEMPLATE)
+    parts = [{"type": "text", "text": "<Z>"}, {"type": "text", "text": " a\n b {{c}}"}]
+    for content in (parts, "<Z> a\n b {{c}}"):
+        found = template.render(messages=[{"role": "user", "content": content}])
+        assert found == "<Z> a\n b {{c}}"
+
+
+@pytest.mark.parametrize("said", [b"null", one(text="a"), one(message=None), one(message={}),
+                                  one(message={"content": None})])  # fmt: skip
+def test_a_chat_of_nonsense_is_refused(generator, classifier, fake, url, said):
+    for model in (generator, classifier):
+        fake.trouble = [said] * 2
+        client = PromptClient(model, url, api="chat")
+        refuses_in_one_sentence(url, lambda c=client: c.predict(["red"]))
+        refuses_in_one_sentence(url, client.verify)
+
+
+@pytest.mark.parametrize(("version", "is_old"), [
+    ("0.32.0", False), ("0.30.0", False), ("1.0", False), ("0.30.1rc1.dev3+gabc", False),
+    ("0.29.0", True), ("0.11.0", True), ("0.9.2.post1", True), (None, False), ("dev", False),
+])  # fmt: skip
+def test_verify_warns_of_a_server_that_is_too_old(generator, fake, url, version, is_old, recwarn):
+    fake.version = version
+    assert PromptClient(generator, url).verify()
+    found = [str(w.message) for w in recwarn if w.category is OldServerWarning]
+    assert len(found) == is_old
+    assert all(version in text and "0.30" in text and url in text for text in found)
