@@ -95,9 +95,10 @@ class DiskStore:
     def _read_values(self, name: str, n_rows: int) -> np.ndarray | None:
         """The arrays of a file, one for each key; None if they are not what `put` writes."""
         values = self._read(name, "values")
-        is_whole = values is not None and values.ndim == 2 and len(values) == n_rows
         if (
-            is_whole
+            values is not None
+            and values.ndim == 2
+            and len(values) == n_rows
             and self.width in (None, values.shape[1])
             and values.dtype == np.float32
             and np.isfinite(values).all()

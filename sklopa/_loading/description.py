@@ -143,9 +143,9 @@ class Backbone:
         InvalidArchive
             If it holds what no description that was written down holds.
         """
-        rest = {}
+        rest: dict[str, Any] = {}
         if isinstance(state, Permitted):
-            state, rest = state.plain, state.rest
+            rest, state = state.rest, state.plain
         known = {f.name for f in fields(self) if f.init}
         values = {k: v for k, v in state.items() if k not in ("_placement", "trust_remote_code")}
         odd = [*(values.keys() - known), *_only_from_the_caller(values)]

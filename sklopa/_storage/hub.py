@@ -27,8 +27,9 @@ def looks_like_repository(path: str | PathLike) -> bool:
 
     The hub is asked for "user/name" alone, as it is written: a path that is missing stays one.
     """
-    is_id = isinstance(path, str) and _REPOSITORY.fullmatch(path) is not None
-    return is_id and not path.lower().endswith(".zip") and not Path(path).exists()
+    if not isinstance(path, str) or path.lower().endswith(".zip") or Path(path).exists():
+        return False
+    return _REPOSITORY.fullmatch(path) is not None
 
 
 def fetch(repo_id: str, revision: str | None) -> Path:

@@ -1,4 +1,7 @@
-"""One writer at a time: locks on files that are opened without following links, and never cut."""
+"""One writer at a time: locks on files that are opened without following links, and never cut.
+
+`filelock`, which GPU turns use, empties what it opens: a file of that name in a user's folder.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import getpass
 import hashlib
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
@@ -53,7 +57,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
 def _take(handle: int) -> bool:
     try:
-        if os.name == "nt":
+        if sys.platform == "win32":
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +67,7 @@ def _take(handle: int) -> bool:
 
 
 def _leave(handle: int) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
     else:
         fcntl.flock(handle, fcntl.LOCK_UN)
@@ -86,6 +90,6 @@ def _own_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == getattr(os, "getuid", int)()
-    if os.name != "nt" and not is_own:
+    if sys.platform != "win32" and not is_own:
         raise OSError(f"{str(folder)!r} belongs to somebody else; remove it, or set TMPDIR")
     return folder

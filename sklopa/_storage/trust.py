@@ -75,7 +75,7 @@ def trusted_state(
     """
     rest: dict[str, Any] = {}
     if isinstance(state, Permitted):
-        state, rest = state.plain, state.rest
+        rest, state = state.rest, state.plain
     try:
         values = {name: value for name, value in state.items() if name not in _FORMER}
         design, weights = (values.pop(name, None) for name in _NETWORK)
@@ -268,8 +268,9 @@ def _check_words(design: Design) -> None:
 
 def _check_template(template: Template) -> None:
     marks = (template.mask_token, template.mask_id, template.special_tokens)
-    kinds = ((str, type(None)), (int, type(None)), bool)
-    if not isinstance(template.pattern, str) or not all(map(isinstance, marks, kinds)):
+    kinds: tuple[Any, ...] = ((str, type(None)), (int, type(None)), bool)
+    fits = [isinstance(mark, kind) for mark, kind in zip(marks, kinds, strict=True)]
+    if not isinstance(template.pattern, str) or not all(fits):
         raise refused("its template is no text")
     for _, name, form, conversion in Formatter().parse(template.pattern):
         if name not in (None, "text", "text_pair", "mask") or form or conversion:
@@ -375,7 +376,7 @@ def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork
     ``set_params(model=Backbone(..., trust_remote_code=True))``, has allowed it.
     """
     given = {"backbone": model, "encoder": model if encoder is None else encoder}
-    allowed = {}
+    allowed: dict[str, Any] = {}
     for name, described in given.items():
         kept = getattr(network.design, name)
         if not isinstance(described, Backbone) or kept.trust_remote_code:

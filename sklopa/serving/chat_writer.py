@@ -107,7 +107,7 @@ class ChatWriter:
 
 def _messages(text: str, tensor: Tensor | None) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """One user message, and the salt of its prompt."""
-    parts, salt = [{"type": "text", "text": text}], {}
+    parts, salt = [{"type": "text", "text": text}], dict[str, str]()
     if tensor is not None:
         encoded, salt = embeds_and_salt(tensor)
         parts.insert(0, {"type": "prompt_embeds", "data": encoded})
