@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sklopa._backbone.layer_rows import states_entering, without_layers
+from sklopa._cache.content import digest_of_config
 from sklopa._tokens.batch import AnyBatch
 from sklopa._tokens.template import Template
 from sklopa.errors import UnsupportedBackbone
@@ -250,7 +251,11 @@ class Frozen(ABC, Generic[BatchT]):
 
     @cached_property
     def content(self) -> dict[str, str]:
-        """SHA-256 of the weights as they are held, of their shapes, and of the vocabulary."""
+        """SHA-256 of all that outputs depend on.
+
+        Weights as they are held and their shapes, the configuration, and what reads for the model,
+        with its vocabulary.
+        """
         weights, shapes = hashlib.sha256(), hashlib.sha256()
         for name, value in sorted(self.model.state_dict().items()):
             if isinstance(value, Tensor):
@@ -260,7 +265,15 @@ class Frozen(ABC, Generic[BatchT]):
                 )
         vocabulary = hashlib.sha256(repr(sorted(self._vocabulary().items())).encode())
         digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
-        return {name: digest.hexdigest() for name, digest in digests.items()}
+        return {
+            **{name: digest.hexdigest() for name, digest in digests.items()},
+            "configuration": digest_of_config(self.config.to_dict()),
+            "reader": self._reader_digest(),
+        }
+
+    @abstractmethod
+    def _reader_digest(self) -> str:
+        """SHA-256 of the tokenizer, or image processor."""
 
     def _vocabulary(self) -> dict[str, int]:
         """Token ids by token; images have none."""

@@ -17,6 +17,7 @@ from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._backbone.layer_rows import deep_rows, states_at
 from sklopa._backbone.lm_head import head_logits
 from sklopa._backbone.prompted import PromptedBatch, prepend
+from sklopa._cache.content import digest_of_tokenizer
 from sklopa._tokens.batch import TokenBatch
 from sklopa._tokens.template import Template
 from sklopa._tokens.texts import TextReader
@@ -83,6 +84,9 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
 
     def _vocabulary(self) -> dict[str, int]:
         return self.tokenizer.get_vocab()
+
+    def _reader_digest(self) -> str:
+        return digest_of_tokenizer(self.tokenizer)
 
     def write(self, folder: Path) -> None:
         """Put model and tokenizer into a folder that they load from."""

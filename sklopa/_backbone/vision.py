@@ -12,6 +12,7 @@ from torch import Tensor
 from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._backbone.layer_rows import prompt_rows, states_at
 from sklopa._backbone.vision_families import VisionFamily
+from sklopa._cache.content import digest_of_config
 from sklopa._tokens.pixels import PixelBatch, PixelReader
 from sklopa._tokens.template import Template
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
@@ -175,6 +176,9 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         height, width = _pair(self.tower_config.image_size)
         blank = torch.zeros(1, 3, height, width, dtype=self.dtype, device=self.device)
         self.base(blank, **self.family.arguments(self.base, blank))
+
+    def _reader_digest(self) -> str:
+        return digest_of_config(self.processor.to_dict())
 
     def write(self, folder: Path) -> None:
         """Put model and image processor into a folder that they load from."""

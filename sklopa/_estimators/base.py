@@ -6,6 +6,7 @@ import copyreg
 import warnings
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ from sklopa._inputs.rules import (
     PATH,
     TEXT,
     Rule,
+    as_plain,
     check_parameters,
     integer,
     list_of,
@@ -55,6 +57,11 @@ if TYPE_CHECKING:
 
     Inputs = Texts | Images
 
+# Parameters that a `Design` takes over; images have no `max_length`, generators no `prompt_layer`.
+_SHAPING = (
+    "prompt_length", "rank", "bottleneck", "gate", "depth", "dropout", "train_encoder",
+    "max_length", "prompt_layer",
+)  # fmt: skip
 _LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 
 
@@ -170,7 +177,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             )
             data.truncation.warn()
             if not goes_on:
-                data = stages.start_head(network, task, data, self.batch_size)
+                data = stages.start_head(network, task, data, int(self.batch_size))
             keep = partial(self._attributes, network, task, inputs, data.n_truncated, goes_on)
             progress = FitProgress(
                 self, max_iter=self.max_iter, n_rows=len(data.learned), fitted_state=keep, X=X, y=y
@@ -235,17 +242,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             backbone=backbone,
             encoder=backbone if self.encoder is None else as_backbone(self.encoder),
             n_outputs=task.n_outputs,
-            prompt_length=self.prompt_length,
-            rank=self.rank,
-            bottleneck=self.bottleneck,
-            gate=self.gate,
-            depth=self.depth,
-            dropout=self.dropout,
-            train_encoder=self.train_encoder,
-            max_length=getattr(self, "max_length", None),  # images have none
             pairs=pairs,
             n_views=1 if self.train_encoder or words.get("word_ids") else self._n_views,
-            prompt_layer=getattr(self, "prompt_layer", 0),  # a generator has none
+            **self._plain(*_SHAPING),
             **words,
         )
 
@@ -269,13 +268,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         from sklopa._training.plan import Plan
 
         return Plan(
-            max_iter=self.max_iter,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
+            **self._plain(*(field.name for field in fields(Plan) if field.name != "warmup"))
         )
+
+    def _plain(self, *names: str) -> dict[str, Any]:
+        """Parameters by name, those that this estimator has; numpy's numbers as Python's."""
+        return {name: as_plain(getattr(self, name)) for name in names if hasattr(self, name)}
 
     def _attributes(
         self,
@@ -413,7 +411,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         network, inputs = self._fitted_network(), self._read_known(X)
         with rows_bar(self, len(inputs)) as on_rows:
             values, truncation = network.run(
-                inputs.rows, run, batch_size=self.batch_size, memory=self._memory_folder,
+                inputs.rows, run, batch_size=int(self.batch_size), memory=self._memory_folder,
                 on_rows=on_rows,
             )  # fmt: skip
         truncation.warn()

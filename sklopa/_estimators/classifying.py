@@ -206,7 +206,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         codes = task.encode(y, len(inputs)).values
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
-        live, n_at_once = network.live().eval(), max(2, self.batch_size)  # a row needs another
+        live, n_at_once = network.live().eval(), max(2, int(self.batch_size))  # a row needs another
         right = {
             name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
             for name, run in ablations(live).items()

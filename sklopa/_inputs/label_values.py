@@ -37,6 +37,14 @@ def check_labels(labels: np.ndarray, name: str, place: Place, *, as_texts: bool)
     """
     if labels.dtype.kind == "O":
         labels = _from_objects(labels, name, place, as_texts)
+    if labels.dtype.kind in "mM":  # an array of dates is of one kind by itself
+        missing = np.flatnonzero(np.isnat(labels))
+        if missing.size:
+            bad = int(missing[0])
+            raise InvalidInput(
+                f"{name} contains NaN: the label of {place(bad)} is missing ({shown(labels[bad])})."
+            )
+        return labels
     if labels.dtype.kind not in "biufUO":
         raise _no_label(labels[0] if len(labels) else labels.dtype, name, place(0))
     if labels.dtype.kind == "f":

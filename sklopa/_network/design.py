@@ -41,7 +41,7 @@ class Design:
     gate: str
     dropout: float
     train_encoder: bool
-    max_length: int | None
+    max_length: int | None = None
     depth: str = "shallow"
     word_ids: tuple[int, ...] | None = None
     template: Template | None = None

@@ -84,7 +84,7 @@ def restore(
     try:
         schema.check(parameters | places)
         _check_live(network, schema, live)
-        _check_content(manifest["models_used"], live)
+        _check_content(manifest["models_used"], live, manifest["versions"])
         check_models(path, manifest)
         network.live()
     except Exception as error:
@@ -181,16 +181,23 @@ def _check_allowed(name: str, model: Backbone) -> None:
         raise InvalidArchive(_REMOTE_CODE.format(name=name, model=model.model, option=option))
 
 
-def _check_content(saved: dict[str, dict], live: dict[str, Frozen[Any]]) -> None:
+def _check_content(
+    saved: dict[str, dict], live: dict[str, Frozen[Any]], written_with: dict[str, str]
+) -> None:
     """Say what differs between the frozen models of then and now."""
+    told = ["shapes", "vocabulary"]
+    # Another version of transformers may write the same configuration otherwise.
+    if written_with.get("transformers") == versions()["transformers"]:
+        told += ["configuration", "reader"]
     for name, frozen in live.items():
         now = {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
         then = saved.get(name, {})
         same_dtype = then.get("dtype") == now["dtype"]
         wrong = [
             what
-            for what in ("shapes", "vocabulary", *(["weights"] if same_dtype else []))
-            if then.get(what) != now[what]
+            for what in (*told, *(["weights"] if same_dtype else []))
+            # Archives that were written before these were told have neither.
+            if then.get(what, now[what] if what in told[2:] else None) != now[what]
         ]
         if wrong:
             raise InvalidArchive(

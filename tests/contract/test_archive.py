@@ -24,7 +24,7 @@ from sklopa import (
     LoPARegressor,
 )
 from sklopa._storage import files
-from sklopa.errors import ArchiveWarning
+from sklopa.errors import ArchiveWarning, InvalidArchive
 
 TEXTS = ["the film was good", "not a very bad plot", "", "red"]
 SMALL = {"prompt_length": 3, "rank": 2, "bottleneck": 8, "max_iter": 2, "random_state": 0}
@@ -316,3 +316,33 @@ def test_the_zip_file_holds_json_and_safetensors_alone(stored, tmp_path):
     stored.save(tmp_path / "clf.zip")
     names = zipfile.ZipFile(tmp_path / "clf.zip").namelist()
     assert sorted(name.split(".")[-1] for name in names) == ["json", "safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda folder: edit(folder / "config.json", hidden_act="relu"), "configuration"),
+        (lambda folder: edit(folder / "config.json", layer_norm_eps=1e-3), "configuration"),
+        (lambda folder: lower_case(folder, False), "reader"),
+    ],
+)
+def test_a_model_that_reads_or_computes_otherwise_is_another_model(
+    tmp_path, reviews, change, named
+):
+    folder = tmp_path / "model"
+    tiny.save(folder)
+    clf = LoPAClassifier(str(folder), **SMALL).fit(*reviews)
+    clf.save(tmp_path / "clf.zip")
+    change(folder)
+    Backbone.release_all()
+    with pytest.raises(InvalidArchive, match=f"other {named}"):
+        sklopa.load(tmp_path / "clf.zip")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def lower_case(folder, on):
+    rules = json.loads((folder / "tokenizer.json").read_text())
+    edit(folder / "tokenizer.json", normalizer=rules["normalizer"] if on else None)

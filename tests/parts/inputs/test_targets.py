@@ -89,13 +89,9 @@ NO_LABELS = {
     "date": (DATES, ["row 0", "date", "str(label)"]),
     "time": ([datetime.time(1), datetime.time(2)], ["time", "str(label)"]),
     "timedelta": ([datetime.timedelta(1)] * 2, ["timedelta", "str(label)"]),
-    "datetime64": (np.array(DATES, dtype="M8[D]"), ["2024-01-02", "datetime64", "str(label)"]),
-    "timedelta64": (np.array([1, 2], dtype="m8[s]"), ["timedelta64", "str(label)"]),
-    "timestamps": (STAMPS, ["2024-01-02", "str(label)"]),
     "zoned": (STAMPS.dt.tz_localize("UTC"), ["Timestamp", "str(label)"]),
     "periods": (STAMPS.dt.to_period("D"), ["Period", "str(label)"]),
     "arrow_dates": (pa.array(DATES), ["date", "str(label)"]),
-    "polars_dates": (pl.Series(DATES), ["datetime64", "str(label)"]),
     "intervals": (pd.Series(pd.interval_range(0, 2)), ["Interval", "str(label)"]),
     "bytes": ([b"a", b"b"], ["row 0", "b'a'", "bytes", "label.decode()"]),
     "bytes_array": (np.array([b"a", b"b"]), ["b'a'", "label.decode()"]),
@@ -702,3 +698,14 @@ def test_balanced_classes_weigh_the_same_by_weights_and_not_by_rows():
     assert apply_class_weight(weights * [2, 1, 1, 1], np.array(["a", "b", "b", "b"]), "balanced")[
         0
     ] == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("dtype", ["M8[D]", "M8[ns]", "m8[s]"])
+def test_an_array_of_dates_or_durations_holds_labels(dtype):
+    labels = np.array([3, 1, 3], dtype="i8").astype(dtype)
+    found = encode_labels(labels)
+    np.testing.assert_array_equal(found.classes[found.codes], labels)
+    assert found.classes.dtype == labels.dtype
+    labels[1] = "NaT"
+    with raises(ValueError, "row 1", "missing"):
+        encode_labels(labels)
