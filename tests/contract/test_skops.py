@@ -26,10 +26,7 @@ def test_a_pipeline_round_trips_with_two_trusted_classes(tiny_folder, reviews, t
     expected = pipe.fit(*reviews).predict_proba(TEXTS)
     skops.io.dump(pipe, tmp_path / "pipe.skops")
     trusted = skops.io.get_untrusted_types(file=tmp_path / "pipe.skops")
-    assert set(trusted) <= {
-        "sklopa._estimators.classifier.LoPAClassifier",
-        "sklopa._loading.description.Backbone",
-    }
+    assert set(trusted) <= {"sklopa.LoPAClassifier", "sklopa.Backbone"}
     loaded = skops.io.load(tmp_path / "pipe.skops", trusted=trusted)
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), expected)
     np.testing.assert_array_equal(loaded.predict(TEXTS), pipe.predict(TEXTS))
