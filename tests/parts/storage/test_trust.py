@@ -141,7 +141,7 @@ def unfitted(kind, **options):
 def test_folders_and_code_of_a_model_never_come_from_state(kind, tmp_path):
     clf = unfitted(
         kind, model=Backbone("org/model", trust_remote_code=True), encoder=Backbone("org/other"),
-        memory=str(tmp_path / "m"), checkpoint_dir=tmp_path / "c",
+        memory=str(tmp_path / "m"), checkpoint_dir=str(tmp_path / "c"),
     )  # fmt: skip
     loaded = skops.io.loads(skops.io.dumps(clf), trusted=[f"sklopa.{kind}", "sklopa.Backbone"])
     assert (loaded.memory, loaded.checkpoint_dir) == (None, None)
@@ -292,7 +292,7 @@ def test_a_checkpoint_holds_nothing_that_acts():
 NUMPY = {
     "rank": np.int64(1), "prompt_length": np.int32(3), "bottleneck": np.int64(8),
     "dropout": np.float64(0.1), "train_encoder": np.bool_(False), "gate": np.str_("add"),
-    "max_length": np.int64(9), "batch_size": np.uint8(4),
+    "max_length": np.int64(9), "batch_size": np.int64(4),
 }  # fmt: skip
 
 
