@@ -380,6 +380,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 f"This {type(self).__name__} instance is not fitted yet. Call 'fit' before "
                 "using this method."
             )
+        from sklopa._storage.trust import permitted
+
+        self._network = permitted(self._network, self.model, self.encoder)
         return self._network
 
     def _fitted_task(self) -> FittedTask:

@@ -72,8 +72,8 @@ def load(
     if not PATH.accepts(path):
         raise InvalidParameter(f"load: path must be {PATH.allowed}; got {path!r}")
     given = [None if model is None else as_backbone(model) for model in (backbone, encoder)]
+    _check_name(Path(path))
     folder = fetch(str(path), revision) if looks_like_repository(path) else Path(path)
-    _check_name(folder)
     record = restore(folder, {name: kind._schema() for name, kind in ESTIMATORS.items()}, *given)
     return ESTIMATORS[record.kind]._from_record(record)
 

@@ -61,7 +61,7 @@ def write(path: Path, manifest: dict, tensors: bytes, models: Models | None = No
                 _write_zip(path, {named["file"]: tensors, MANIFEST: seal(manifest)})
             else:
                 _write_folder(path, manifest, tensors, models or {})
-    except NotWritten:
+    except (NotWritten, InvalidInput):
         raise
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise NotWritten(
@@ -273,10 +273,11 @@ def read_regular(path: Path, limit: int | None = None, n_bytes: int | None = Non
         handle = os.open(path, flags)
     except (IsADirectoryError, PermissionError) as error:
         raise refused(f"{path.name} is no regular file, or may not be read") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise refused(f"{path.name} is no regular file")
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise refused(f"{path.name} is no regular file")
         if limit is not None and status.st_size > limit:
             raise refused(f"{path.name} has {status.st_size} bytes, over the limit of {limit}")
         return file.read(status.st_size if n_bytes is None else n_bytes)

@@ -113,7 +113,7 @@ FORGED = {
     "attribute_that_is_a_method": (lambda m, t: m["attributes"].update(fit=1), "'fit'"),
     "attribute_of_python": (lambda m, t: m["attributes"].update(__class__=1), "'__class__'"),
     "attribute_that_is_live": (lambda m, t: m["attributes"].update(_network=1), "'_network'"),
-    "attribute_of_another_type": (lambda m, t: m["attributes"].update(classes_=3), "ndarray"),
+    "attribute_of_another_type": (lambda m, t: m["attributes"].update(classes_=3), "an array"),
     "classes_that_do_not_match": (
         lambda m, t: m["attributes"].update(classes_=_array("<U1", ["a", "b", "c"])), "3 classes"
     ),
