@@ -30,7 +30,7 @@ import numpy as np
 from harness import machine, print_header, print_row
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
-from sklopa.serving import MultiTaskPredictor, PromptClient
+from sklopa.serving import PLAIN_CHAT_TEMPLATE, MultiTaskPredictor, PromptClient
 
 WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
 FILL = " the"  # one token in most vocabularies
@@ -110,7 +110,8 @@ def vllm(python, model, *options):
     command = [
         python, "-m", "vllm.entrypoints.openai.api_server", "--model", model,
         "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port),
-        "--max-model-len", "512", "--enable-prompt-embeds", *options,
+        "--max-model-len", "512", "--enable-prompt-embeds",
+        "--chat-template", PLAIN_CHAT_TEMPLATE, *options,
     ]  # fmt: skip
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
     environment.pop("PYTHONPATH", None)
@@ -150,7 +151,8 @@ async def _send(url, bodies, at_once):
 
         async def work():
             for body in queue:
-                answer = await client.post("/v1/completions", content=body)
+                path = "/v1/chat/completions" if b'"messages"' in body[:20] else "/v1/completions"
+                answer = await client.post(path, content=body)
                 if answer.is_error:
                     raise SystemExit(f"{url} refused a request: {answer.text}")
                 tokens.append(answer.json()["usage"]["completion_tokens"])
@@ -168,18 +170,22 @@ def benchmark_server(options):
         max_iter=1, random_state=0,
     )  # fmt: skip
     model.fit(texts[:8], [text.split()[0] for text in texts[:8]])
-    written = PromptClient(model, "http://localhost").to_prompt_embeds(texts)
+    client = PromptClient(model, "http://localhost")
+    written = client.to_prompt_embeds(texts)
+    chats = [json.dumps(_body(options, {"messages": m})).encode() for m in client.messages(texts)]
+    beside = np.mean([len(c) - len(t) for c, t in zip(chats, texts, strict=True)]) / 1024
     made = [json.dumps(_body(options, one.body)).encode() for one in written]
     lengths = [len(one.tensor) for one in written]
     print(f"{options.rows} rows, {options.new_tokens} new tokens, {options.at_once} at once;")
     print(machine())
     kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
     print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
+    print(f"As messages it is the text and {beside:.1f} KiB")
     print(f"A task stores {stored:.2f} MiB\n")
     _, tokenizer = load_model(options.model)
     ids = tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
     plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
-    runs = {"plain text of equal length": plain, "LoPA prompts": made}
+    runs = {"plain text of equal length": plain, "LoPA prompts": made, "LoPA messages": chats}
     with tempfile.TemporaryDirectory() as folder:
         extra = ["--enforce-eager"] if options.eager else []
         if options.lora:

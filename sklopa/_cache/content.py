@@ -13,7 +13,7 @@ _NOT_CONTENT = {
     "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "torch_dtype", "dtype",
     "_attn_implementation", "_attn_implementation_internal", "attn_implementation",
     "_attn_implementation_autoset", "special_tokens_map_file", "tokenizer_file", "cache_dir",
-    "local_files_only", "is_local", "backend",
+    "local_files_only", "is_local", "backend", "architectures",
 }  # fmt: skip
 
 

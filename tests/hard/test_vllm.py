@@ -13,7 +13,7 @@ from helpers import raises
 from vllm_server import VLLM, save_smollm2
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
-from sklopa.serving import PromptClient
+from sklopa.serving import PLAIN_CHAT_TEMPLATE, PromptClient
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -86,7 +86,8 @@ def expected(writer, guide, critic):
 @pytest.fixture(scope="module")
 def vllm(folder, expected, tmp_path_factory):
     log = tmp_path_factory.mktemp("vllm") / "log"
-    with VLLM(folder, log, "--enable-prompt-embeds") as server:
+    options = ("--enable-prompt-embeds", "--chat-template", PLAIN_CHAT_TEMPLATE)
+    with VLLM(folder, log, *options) as server:
         yield server
 
 
@@ -109,6 +110,16 @@ def test_greedy_texts_through_the_server_are_the_local_ones(vllm, writer, guide,
 def test_label_words_have_the_local_probabilities(vllm, critic, expected):
     found = PromptClient(critic, vllm.url).predict_proba(REVIEWS)
     np.testing.assert_allclose(found, expected["critic"], atol=1e-4)
+
+
+def test_messages_are_answered_as_the_estimators_answer(vllm, writer, guide, critic, expected):
+    clients = [PromptClient(model, vllm.url, api="chat") for model in (writer, guide, critic)]
+    for client in clients:
+        agreement = client.verify()
+        assert agreement, agreement.message
+    assert clients[0].predict(FACTS).tolist() == expected["writer"]
+    assert clients[1].predict(QUESTIONS).tolist() == expected["guide"]
+    np.testing.assert_allclose(clients[2].predict_proba(REVIEWS), expected["critic"], atol=1e-3)
 
 
 def test_verify_agrees_and_pieces_join_to_the_text(vllm, writer, expected):
