@@ -240,7 +240,7 @@ def test_another_model_in_the_same_place_is_told(reviews, tmp_path):
         sklopa.load(tmp_path / "clf.zip")
     tiny.save(tmp_path / "model", hidden_size=16)
     Backbone.release_all()
-    with raises(ValueError, "other shapes and weights"):
+    with raises(ValueError, "other shapes and configuration and weights"):
         sklopa.load(tmp_path / "clf.zip")
 
 
