@@ -102,7 +102,9 @@ def to_array(values: Any, name: str, holds: str = "one value for each row of X")
     if isinstance(values, np.ma.MaskedArray):
         mask = np.ma.getmaskarray(values)
         hides = values.dtype.names is None and mask.any()
-        values = np.where(mask, None, values.data.astype(object)) if hides else values.data
+        values = (
+            np.where(mask, np.array(None), values.data.astype(object)) if hides else values.data
+        )
     array = _as_it_is(values)
     try:
         if array is None:
@@ -160,8 +162,8 @@ def are_numbers(values: np.ndarray) -> bool:
     if values.dtype.kind != "O":
         return values.dtype.kind in "biuf"
     return all(
-        issubclass(kind, (int, float, np.integer, np.floating, np.bool_))
-        and kind is not np.timedelta64
+        kind is not np.timedelta64
+        and issubclass(kind, (int, float, np.integer, np.floating, np.bool_))
         for kind in set(map(type, values.flat))
     )
 

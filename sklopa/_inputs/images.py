@@ -42,7 +42,7 @@ class Picture:
                 digest.update(b"file" + self.source.read_bytes())
         elif isinstance(self.source, np.ndarray):
             digest.update(repr((self.source.shape, self.source.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(self.source))
+            digest.update(np.ascontiguousarray(self.source).data)
         else:
             image = self.source if self.source.mode != "P" else self.rgb()
             digest.update(repr((image.mode, image.size)).encode() + image.tobytes())

@@ -107,7 +107,7 @@ def _as_float(value: Any, shape: tuple[int, ...], position: int, name: str) -> f
     if is_missing(value):
         raise InvalidInput(f"{name} contains NaN or infinity: row {row} has {shown(value)}.")
     plain = as_plain(value)
-    if not isinstance(plain, (numbers.Real, Decimal)) or isinstance(plain, np.generic):
+    if isinstance(plain, np.generic) or not isinstance(plain, (numbers.Real, Decimal)):
         raise InvalidInput(_no_number(value, row, name))
     try:
         return float(value)

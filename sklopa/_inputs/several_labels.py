@@ -98,9 +98,9 @@ def _check_bits(
     if are_numbers(values):
         bad = np.flatnonzero((values != 0) & (values != 1))
     else:
-        bad = [
-            i for i, v in enumerate(values) if not (are_numbers(values[i : i + 1]) and v in (0, 1))
-        ]
+        bad = np.flatnonzero(
+            [not (are_numbers(values[i : i + 1]) and v in (0, 1)) for i, v in enumerate(values)]
+        )
     if not len(bad):
         return
     value, (row, column) = values[bad[0]], place(int(bad[0]))

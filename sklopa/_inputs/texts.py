@@ -54,17 +54,17 @@ def check_texts(X: Any, nulls: str = "error") -> Texts:
     InvalidInput
         If X is empty, has more than two columns, or has missing texts; names the first bad row.
     """
-    if is_frame(X):
-        columns, names = _columns_of_frame(X), _frame_names(X)
-    else:
-        columns, names = _columns_of_sequence(X), None
+    columns = _columns_of_frame(X) if is_frame(X) else _columns_of_sequence(X)
+    names = _frame_names(X) if is_frame(X) else None
     if nulls == "error":
         _check_missing(columns)
-    columns = [[_as_text(value, i) for i, value in enumerate(column)] for column in columns]
-    rows = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+    texts: list[list[Any]] = [
+        [_as_text(value, i) for i, value in enumerate(column)] for column in columns
+    ]
+    rows: list[Row] = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
     if not rows:
         raise InvalidInput("Found array with 0 sample(s): X is empty; at least one text is needed.")
-    return Texts(rows, len(columns), names)
+    return Texts(rows, len(texts), names)
 
 
 def check_target_texts(y: Any, name: str = "y") -> list[str]:
@@ -97,7 +97,7 @@ def _frame_names(X: Any) -> np.ndarray | None:
     return np.asarray(names, dtype=object) if all(isinstance(n, str) for n in names) else None
 
 
-def _columns_of_frame(X: Any) -> list[Sequence]:
+def _columns_of_frame(X: Any) -> Sequence[Sequence]:
     _check_column_count(X.shape[1])
     return frame_columns(X)
 
@@ -110,10 +110,10 @@ def _values_of(column: Any, how: str) -> list:
         raise InvalidType(f"{how}; got {type(column).__name__}.") from error
 
 
-def _columns_of_sequence(X: Any) -> list[Sequence]:
+def _columns_of_sequence(X: Any) -> Sequence[Sequence]:
     _refuse_single_values(X)
     if isinstance(X, np.ma.MaskedArray):
-        X = np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
+        X = np.where(np.ma.getmaskarray(X), np.array(None), X.data.astype(object))
     if isinstance(X, np.ndarray) or hasattr(X, "__array_interface__"):
         return _columns_of_array(np.asarray(X))
     values = _values_of(X, _HOW)
@@ -154,7 +154,7 @@ def _check_column_count(n_columns: int) -> None:
         )
 
 
-def _check_missing(columns: list[Sequence]) -> None:
+def _check_missing(columns: Sequence[Sequence]) -> None:
     missing = {
         i: value for column in columns for i, value in enumerate(column) if is_missing(value)
     }

@@ -8,6 +8,8 @@ none of them can be taken back by the process that carries them.
 Sources: Linux manual pages landlock(7), capabilities(7), prctl(2), setrlimit(2).
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
@@ -26,20 +28,20 @@ class Missing(Exception):
     """A promised protection could not be put in place; the text names it."""
 
 
-def _check(result):
+def _check(result: int) -> int:
     """Turn the -1 of a C call into the OSError that the os module would raise."""
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
 
 
-def _prctl(option, value, *rest):
+def _prctl(option: int, value: int, *rest: int) -> int:
     """prctl(2); whole machine words, because the kernel insists that unused ones are zero."""
     words = [ctypes.c_ulong(number) for number in (value, *rest, 0, 0, 0)[:4]]
     return _check(_libc.prctl(option, *words))
 
 
-def restrict_system_calls(channel):
+def restrict_system_calls(channel: int) -> None:
     """Install the filter for this process and all its later threads (seccomp, mode 2)."""
     machine = platform.machine()
     try:
@@ -58,14 +60,14 @@ def restrict_system_calls(channel):
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("rows", ctypes.POINTER(Row))]
 
-    program = Program(len(rows), (Row * len(rows))(*rows))
+    program = Program(len(rows), (Row * len(rows))(*(Row(*row) for row in rows)))
     _prctl(22, 2, ctypes.addressof(program))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 
 # ---- files, privileges, limits ----
 
 
-def restrict_files(folder, readable):
+def restrict_files(folder: str, readable: list[str]) -> None:
     """Landlock: full use of `folder`, reading below `readable`, nothing else."""
     create, add, restrict = (ctypes.c_long(number) for number in (444, 445, 446))
     abi = _check(_libc.syscall(create, None, 0, 1))
@@ -91,13 +93,13 @@ def restrict_files(folder, readable):
     os.close(rules)
 
 
-def drop_privileges():
+def drop_privileges() -> None:
     """Give up every capability; root is then an ordinary user that owns root's files."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
 
 
-def limit_resources(settings):
+def limit_resources(settings: dict) -> None:
     """Memory, processor time, size and number of files, no memory dump."""
     seconds, memory = settings["cpu_seconds"], settings["memory"]
     limits = {
@@ -115,7 +117,7 @@ def limit_resources(settings):
         resource.setrlimit(kind, (soft, hard))
 
 
-def verify(folder, caller):
+def verify(folder: str, caller: int) -> None:
     """Try what must fail; a rule that does not hold here is a reason not to run at all."""
     outside = os.path.join(os.path.dirname(folder), "outside")
     attempts = {
@@ -132,7 +134,7 @@ def verify(folder, caller):
         raise Missing(claim)
 
 
-def follow_caller(caller):
+def follow_caller(caller: int) -> None:
     """Die with the caller, and start with the signals as a fresh process has them."""
     _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != caller:
@@ -144,13 +146,13 @@ def follow_caller(caller):
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def same_python(version):
+def same_python(version: str) -> None:
     """Code travels compiled, so both sides must be the same Python."""
     if version != sys.version:
         raise Missing(f"the caller's Python at {sys.executable}, which is {sys.version}")
 
 
-def lock(settings):
+def lock(settings: dict) -> None:
     """Put every protection in place, in the order in which they need one another."""
     folder, caller = settings["folder"], settings["caller"]
     steps = {
@@ -170,7 +172,7 @@ def lock(settings):
             raise Missing(f"{name}: {error.strerror}") from error
 
 
-def main():
+def main() -> None:
     """Read the settings from standard input, lock, judge the program."""
     settings = json.load(sys.stdin.buffer)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -14,6 +14,8 @@ which shows the frame of the hook that raised it, shows nothing that could be ch
 Sources: Python documentation, audit events table; PEP 578.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 import types
@@ -34,7 +36,7 @@ _REFUSED |= {"cpython.PyInterpreterState_New"}
 _NO_IMPORT = {"_interpreters", "_xxsubinterpreters", "_testcapi", "_testinternalcapi"}
 
 
-def raise_fence(test, judge, libraries):
+def raise_fence(test: str, judge: str, libraries: list[str]) -> None:
     """Install the hooks, for good.
 
     Parameters
@@ -45,7 +47,7 @@ def raise_fence(test, judge, libraries):
         Folders of installed packages.
     """
     folders = [os.path.join(folder, "") for folder in (os.path.dirname(os.__file__), *libraries)]
-    given = {
+    given: dict[str, object] = {
         "test": test,
         "own": _as_shown(__file__),
         "may_ask": (_as_shown(test), _as_shown(judge)),
@@ -66,29 +68,29 @@ def raise_fence(test, judge, libraries):
         sys.addaudithook(types.FunctionType(code, {"__builtins__": {}}, argdefs=values))
 
 
-def _as_shown(file):
+def _as_shown(file: str) -> str:
     """How a file stands in the repr of a frame, which, unlike ``f_code``, raises no event."""
     return repr(file)[:-1]
 
 
 # The names after the first two are the keys of `given`.
 def _notice(
-    event,
-    details,
-    test,
-    own,
-    names,
-    kinds,
-    kind,
-    text,
-    address,
-    show,
-    get,
-    frame_at,
-    frames,
-    code_shown,
-    audit,
-):
+    event: str,
+    details: tuple,
+    test: str,
+    own: str,
+    names: frozenset[str],
+    kinds: frozenset[int],
+    kind: type,
+    text: type,
+    address: types.BuiltinFunctionType,
+    show: types.BuiltinFunctionType,
+    get: types.BuiltinFunctionType,
+    frame_at: types.BuiltinFunctionType,
+    frames: types.BuiltinFunctionType,
+    code_shown: str,
+    audit: types.BuiltinFunctionType,
+) -> None:
     """Turn a look at the code of a running test into an event of its own."""
     if event != "object.__getattr__":
         return
@@ -109,19 +111,19 @@ def _notice(
 
 
 def _refuse(
-    event,
-    details,
-    events,
-    modules,
-    may_ask,
-    may_pass,
-    kind,
-    text,
-    show,
-    frame_at,
-    code_shown,
-    refusals,
-):
+    event: str,
+    details: tuple,
+    events: frozenset[str],
+    modules: frozenset[str],
+    may_ask: tuple[str, ...],
+    may_pass: tuple[str, ...],
+    kind: type,
+    text: type,
+    show: types.BuiltinFunctionType,
+    frame_at: types.BuiltinFunctionType,
+    code_shown: str,
+    refusals: tuple[type[Exception], type[Exception]],
+) -> None:
     """Refuse these events to the program, but not to the test and a library that it calls."""
     if event not in events:
         return

@@ -8,7 +8,11 @@ resource limits. Numbers are those of the kernel's ``unistd.h``.
 Sources: Linux manual pages seccomp(2), syscalls(2); kernel documentation, Seccomp BPF.
 """
 
+from __future__ import annotations
+
 import errno
+
+Row = tuple[int, int, int, int]  # code, jump if true, jump if false, constant
 
 # machine: (AUDIT_ARCH constant, which of the two numbers of a system call applies)
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
@@ -54,16 +58,16 @@ _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _FCNTL_REFUSED = (8, 10, 15, 1024)
 
 
-def _load(argument, high=False):
+def _load(argument: int, high: bool = False) -> Row:
     return (0x20, 0, 0, 16 + 8 * argument + 4 * high)  # little-endian: low word first
 
 
-def _if(jump, value, body):
+def _if(jump: int, value: int, body: list[Row]) -> list[Row]:
     """Run `body` when the loaded word is equal to (0x15), above (0x25) or has bits (0x45)."""
     return [(jump, 0, len(body), value), *body]
 
 
-def _answer(number):
+def _answer(number: int) -> Row:
     return (0x06, 0, 0, 0x00050000 | number)  # SECCOMP_RET_ERRNO; 0 pretends success
 
 
@@ -72,21 +76,21 @@ _KILL = (0x06, 0, 0, 0x80000000)
 _DENY = _answer(errno.EPERM)
 
 
-def _only(argument, values, otherwise=_DENY):
+def _only(argument: int, values: tuple[int, ...] | list[int], otherwise: Row = _DENY) -> list[Row]:
     body = [_load(argument)]
     for value in values:
         body += _if(0x15, value, [_ALLOW])
     return [*body, otherwise]
 
 
-def _except(argument, values):
+def _except(argument: int, values: tuple[int, ...] | list[int]) -> list[Row]:
     body = [_load(argument)]
     for value in values:
         body += _if(0x15, value, [_DENY])
     return [*body, _ALLOW]
 
 
-def _open_rules(argument):
+def _open_rules(argument: int) -> list[Row]:
     """Refuse access mode 3 and truncation of a file opened for reading: Landlock misses both."""
     rules = []
     for mask, value in ((0x3, 0x3), (0x203, 0x200)):
@@ -94,12 +98,12 @@ def _open_rules(argument):
     return [*rules, _ALLOW]
 
 
-def _unless_peeking(argument):
+def _unless_peeking(argument: int) -> list[Row]:
     """Refuse MSG_PEEK: what was sent to the interpreter is read once, by whoever reads it."""
     return [_load(argument), *_if(0x45, 0x2, [_DENY]), _ALLOW]
 
 
-def _checked(pid, channel=-1):
+def _checked(pid: int, channel: int = -1) -> dict[str, list[Row]]:
     """List the calls whose arguments decide, as {name:x86_64:aarch64: rules}."""
     channel &= 0xFFFFFFFF
     return {
@@ -139,7 +143,7 @@ def _checked(pid, channel=-1):
     }
 
 
-def filter_rows(machine: str, pid: int, channel: int = -1) -> list[tuple[int, int, int, int]]:
+def filter_rows(machine: str, pid: int, channel: int = -1) -> list[Row]:
     """Write the filter of a machine type for the process `pid`, which keeps `channel` open.
 
     Returns

@@ -19,6 +19,8 @@ What a program can still do while the test calls it is said in
 :func:`sklopa.metrics.code_passes`; ``fence.py`` makes one of these things hard.
 """
 
+from __future__ import annotations
+
 import linecache
 import marshal
 import os
@@ -29,18 +31,22 @@ from itertools import repeat, takewhile
 
 from sklopa._sandbox.fence import raise_fence
 
+TYPE_CHECKING = False  # that of typing, which is not imported here
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 KEY_SIZE = 32  # bytes
 ENDED = b"ended\n"
 TEST_NAME = "<test>"
 
 
-def compile_test(text):
+def compile_test(text: str) -> bytes:
     """Compile where no program can see the text; asserts stay, however Python was started."""
     code = compile(text, TEST_NAME, "exec", dont_inherit=True, optimize=0)
     return marshal.dumps(without_lines(code))
 
 
-def without_lines(code):
+def without_lines(code: types.CodeType) -> types.CodeType:
     """Return the code without line numbers, so that no frame that runs it can be moved.
 
     A trace function moves a frame by setting ``f_lineno``; with that, the program could let
@@ -55,19 +61,20 @@ def without_lines(code):
     return code.replace(co_linetable=table, co_consts=tuple(inner))
 
 
-def prove(code, names, channel):
+def prove(code: types.CodeType, names: dict, channel: int) -> None:
     """Run the program and then the test from the channel; answer with the key if both end."""
+    run: Callable[..., object]
     read, write, run, loads, back, join = os.read, os.write, exec, marshal.loads, reversed, b"".join
     arrivals = takewhile(bool, map(read, repeat(channel), repeat(2**16)))  # read when asked for
     size, exits, fine = KEY_SIZE, SystemExit, (None, 0)
 
-    def play():
+    def play() -> int:
         try:
             run(code, names)
         except exits as exit:
             if exit.code not in fine:
                 raise
-        write(channel, ENDED)
+        return write(channel, ENDED)
 
     # Python loads from left to right, so before `play` runs the program the key and all functions
     # are on the stack; `back` is there so that `names` is, too.
@@ -83,7 +90,7 @@ def prove(code, names, channel):
 prove.__code__ = without_lines(prove.__code__)
 
 
-def judge(program, channel, libraries):
+def judge(program: str, channel: int, libraries: list[str]) -> bytes:
     """Run the program and its test in one fresh ``__main__``.
 
     Returns
@@ -115,7 +122,9 @@ def judge(program, channel, libraries):
     return b""
 
 
-def _show(error, *, show=traceback.print_exception, own=__file__):
+def _show(
+    error: BaseException, *, show: Callable = traceback.print_exception, own: str = __file__
+) -> None:
     """Print the traceback from the first foreign line on."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == own:

@@ -221,6 +221,7 @@ def _run(settings: dict, test: bytes, timeout: float) -> SandboxResult:
         finally:
             process.kill()
             process.wait()
+            assert process.stdout is not None  # it was started with a pipe
             process.stdout.close()
     reason = _reason(follower, process.returncode, key)
     return SandboxResult(reason == "passed", reason, follower.tail.decode(errors="replace"))

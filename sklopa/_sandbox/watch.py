@@ -45,7 +45,7 @@ class Follower:
         self._unsent = memoryview(test)
         self._deadline = time.monotonic() + _START_SECONDS
         self._ready, self._next_look, self._tick = False, 0.0, _TICK
-        self._counters: BinaryIO | None = None
+        self._counters: BinaryIO  # from _open_counters
 
     def follow(self) -> None:
         """Return when the program has ended by itself or a limit is broken.
@@ -55,6 +55,7 @@ class Follower:
         SandboxUnavailable
             When the process cannot be watched.
         """
+        assert self.process.stdout is not None  # it was started with a pipe
         output = self.process.stdout.fileno()
         self.channel.setblocking(False)
         with selectors.DefaultSelector() as selector, self._open_counters():

@@ -12,8 +12,10 @@ try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
+    class _NoCallbacks:
         """Stands in where scikit-learn has no callbacks."""
+
+    CallbackSupportMixin = _NoCallbacks
 
     def with_callbacks(method: Callable) -> Callable:
         """Stands in where scikit-learn has no callbacks."""

@@ -68,7 +68,7 @@ def styled(defaults: dict[str, Any], style: dict[str, Any] | None, artist: type)
     """Keywords for an artist: `defaults`, and over them `style`, which may use short names."""
     from matplotlib.cbook import normalize_kwargs
 
-    return defaults | normalize_kwargs(style, artist)
+    return defaults | normalize_kwargs(style or {}, artist)
 
 
 def told_apart(names: list[Any], n_characters: int = 26) -> list[str]:

@@ -34,7 +34,9 @@ class Cells:
 
 
 def place_candidates(
-    params: list[dict[str, Any]], names: tuple[str | None, ...], order: Sequence[float]
+    params: list[dict[str, Any]],
+    names: tuple[str | None, str | None, str | None],
+    order: Sequence[float] | np.ndarray,
 ) -> Cells:
     """Put candidates into cells; of those that share one, the last in `order` is shown.
 
@@ -45,7 +47,8 @@ def place_candidates(
     order : (n,), a rank of each candidate
     """
     columns = [values_of(params, name) for name in names]
-    values = tuple(distinct(column) for column in columns)
+    panels, ys, xs = map(distinct, columns)
+    values = (panels, ys, xs)
     shape = tuple(map(len, values))
     candidate, counts = np.full(shape, -1), np.zeros(shape, dtype=int)
     places = [[place(v, known) for v in c] for c, known in zip(columns, values, strict=True)]

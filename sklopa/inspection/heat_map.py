@@ -108,7 +108,7 @@ def _frame_chosen(display: Any, cells: Cells, i: int, ax: Any) -> None:
     if display.chosen is None or len(where) == 0:
         return
     row, column = where[0] - 0.5
-    look = {"edgecolor": VERMILION, "linewidth": 2.5, "clip_on": False, "zorder": 5}
+    look: dict[str, Any] = {"edgecolor": VERMILION, "linewidth": 2.5, "clip_on": False, "zorder": 5}
     display.frame_ = ax.add_patch(Rectangle((column, row), 1, 1, fill=False, **look))
     display.frame_.set_path_effects([Stroke(linewidth=5.5, foreground="white"), Normal()])
 

@@ -185,6 +185,7 @@ class HistoryDisplay:
 
     def _mark_best(self) -> None:
         best = self.best_epoch_
+        assert best is not None  # there are losses
         self.best_line_ = self.ax_.axvline(best, color="0.35", linestyle=":", zorder=0)
         words = f"lowest loss {self.losses[best - 1]:.3f} in epoch {best}"
         if self.validation_scores is not None:

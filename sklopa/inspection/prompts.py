@@ -75,6 +75,9 @@ class PromptDisplay:
     <...>
     """
 
+    scatters_: list[Any]
+    colorbar_: Any
+
     def __init__(
         self,
         coordinates: np.ndarray,
@@ -287,7 +290,8 @@ def _labels(estimator: Any, y: Any) -> np.ndarray:
     if not labels.is_multilabel:
         named = labels.classes[labels.codes]
         return named.astype(str) if named.dtype.kind == "f" else named
-    names, known = labels.classes, getattr(estimator, "classes_", ())
+    names = labels.classes
+    known: Any = getattr(estimator, "classes_", ())
     if len(known) == len(names):  # an indicator matrix has numbers for names
         names = known
     return np.array([" + ".join(map(str, names[row > 0])) or "none" for row in labels.codes])

@@ -76,6 +76,9 @@ class SearchDisplay:
     <...>
     """
 
+    images_: list[Any]
+    texts_: list[Any]
+
     def __init__(
         self,
         params: list[dict[str, Any]],

@@ -13,7 +13,7 @@ from sklopa.inspection.fitted import design_of, live_network, unwrap
 _CHUNK = 8192  # words compared at once
 
 
-def nearest_tokens(estimator: Any, X: Any = None, k: int = 5) -> Any:
+def nearest_tokens(estimator: Any, X: Any = None, k: Any = 5) -> Any:
     """The words of the vocabulary nearest to each row of a prompt, by cosine.
 
     A soft prompt is made of vectors where a text has words. The words near them are a hint at what

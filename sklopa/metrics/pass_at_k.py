@@ -50,12 +50,12 @@ def pass_at_k(n: Any, c: Any, k: int) -> Any:
     >>> pass_at_k(n=[10, 10], c=[0, 9], k=5)
     array([0., 1.])
     """
-    n, c, k = integers(n, "n"), integers(c, "c"), integers(k, "k")
-    if k.ndim:
-        raise InvalidInput(f"k has shape {k.shape}; give one number and call once for each k.")
+    n, c, drawn = integers(n, "n"), integers(c, "c"), integers(k, "k")
+    if drawn.ndim:
+        raise InvalidInput(f"k has shape {drawn.shape}; give one number and call once for each k.")
     n, c = _broadcast(n, c)
-    check_counts(n, c, int(k))
-    steps = np.arange(k).reshape(-1, *[1] * n.ndim)
+    check_counts(n, c, int(drawn))
+    steps = np.arange(int(drawn)).reshape(-1, *[1] * n.ndim)
     with np.errstate(divide="ignore"):  # log(0): no choice of k samples misses all passes
         log_miss = np.log1p(-np.minimum(c / (n - steps), 1.0)).sum(axis=0)
     chance = 0.0 - np.expm1(log_miss)  # 0.0 - x, not -x, which would print as -0.0
@@ -72,7 +72,8 @@ def integers(value: Any, name: str) -> np.ndarray:
 
 def _broadcast(n: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     try:
-        return np.broadcast_arrays(n, c)
+        n_all, c_all = np.broadcast_arrays(n, c)
+        return n_all, c_all
     except ValueError:
         raise InvalidInput(
             f"n has shape {n.shape} and c has shape {c.shape}; give one count c for each n, or "
