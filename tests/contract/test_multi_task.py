@@ -61,7 +61,7 @@ def test_outputs_are_those_of_each_network_alone(tasks, reviews):
     shared = [tasks[name] for name in ("lopa", "tuning", "words")]
     parts = [(network_of(e), rows_of(e, texts)) for e in shared]
     for estimator, outputs in zip(shared, _shared_batches.run_shared(parts, None, 8), strict=True):
-        np.testing.assert_allclose(outputs, estimator._run(texts, "outputs"), **CLOSE)
+        np.testing.assert_allclose(outputs, estimator._outputs(texts), **CLOSE)
 
 
 def test_rows_of_different_tasks_go_through_the_frozen_model_together(tasks, reviews, monkeypatch):
