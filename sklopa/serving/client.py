@@ -27,11 +27,12 @@ class PromptClient:
     """Predict with a frozen model that runs on a vLLM server, and a prompt that is made here.
 
     The server holds the bare foundation model and knows of no task: each request brings the soft
-    prompt and the text, so that any number of tasks and users share one server. Here
-    are the trained values, the instance encoder and the model's word-embedding table, which is
-    read from its file by itself.
+    prompt and the text, so that any number of tasks and users share one server. Here are the
+    trained values, the instance encoder and, for ``api="completions"``, the model's
+    word-embedding table, which is read from its file by itself.
 
-    Start the server with ``--enable-prompt-embeds``, and where only trusted users reach it.
+    Start the server with ``--enable-prompt-embeds``, and where only trusted users reach it: it
+    unpacks tensors that they send. vLLM 0.30 is the first that bounds what they unpack to.
 
     Parameters
     ----------

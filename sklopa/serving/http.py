@@ -95,10 +95,11 @@ class Session:
         for model in models:
             if model.name == wanted or (wanted is None and not model.is_adapter):
                 return model.name, model.room
-        raise self._refusal(
+        names = self.server.address.hide(", ".join(repr(model.name) for model in models))
+        raise ServerRefused(
             f"The server at {self.server.url} has no model {wanted!r}; it serves "
-            f"{', '.join(repr(model.name) for model in models) or 'none'}. Give the name of the "
-            "one that the estimator was fitted on as model=."
+            f"{names or 'none'}. Give the name of the one that the estimator was fitted on as "
+            "model=."
         )
 
     async def version(self) -> str | None:
@@ -194,10 +195,10 @@ class Session:
             said = await clock.wait(beginning(response, _ERROR_BYTES))
         finally:
             await response.aclose()
-        text = _message(said) or response.reason_phrase
+        text = self.server.address.hide(_message(said) or response.reason_phrase)
         if response.status_code < 500 and response.status_code not in _BUSY:
             raise self._refused(response.status_code, path, text)
-        raise _Busy(self.server.address.hide(f"{response.status_code} {text}"))
+        raise _Busy(f"{response.status_code} {text}")
 
     # ------------------------------------------------------------------ what went wrong
 
@@ -222,13 +223,11 @@ class Session:
             )
         else:
             said = f"The server at {url} refused the request: {text}"
-        return self._refusal(said)
+        return ServerRefused(said)
 
     def _nonsense(self, error: Nonsense) -> ServerRefused:
-        return self._refusal(f"The server at {self.server.url} gave {error}; {error.advice}.")
-
-    def _refusal(self, said: str) -> ServerRefused:
-        return ServerRefused(self.server.address.hide(said))
+        gave = self.server.address.hide(str(error))
+        return ServerRefused(f"The server at {self.server.url} gave {gave}; {error.advice}.")
 
     def _lost(self, trouble: object) -> ServerUnreachable:
         said = self.server.address.hide(str(trouble) or type(trouble).__name__)
