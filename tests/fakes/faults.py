@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 import tiny
+import tiny_vision
 from helpers import weights_of
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import sklopa
-from sklopa import LoPAClassifier
+from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier, LoPARegressor
 from sklopa._storage import files
 from sklopa._storage.read import read_archive
 from sklopa.errors import SklopaError
@@ -163,6 +164,80 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
             "archive with forged weights": _fuzz(forged_weights, target, clf, n // 2),
             "archive with other weights": _fuzz(other_weights, target, clf, n // 2),
         }
+
+
+def all_four() -> dict[str, tuple]:
+    """A small fitted estimator of each kind, and rows for it."""
+    images, sides = tiny_vision.images()
+    options = SMALL | {"max_iter": 1}
+    made = [
+        (classifier(max_iter=1).fit(TEXTS, LABELS), TEXTS[:3]),
+        (LoPARegressor(tiny.backbone(), **options).fit(TEXTS, np.arange(24.0)), TEXTS[:3]),
+        (LoPAGenerator(tiny.backbone("gpt2"), **options, max_new_tokens=3).fit(TEXTS, TEXTS),
+         TEXTS[:3]),
+        (LoPAImageClassifier(tiny_vision.backbone(), **options).fit(images, sides), images[:3]),
+    ]  # fmt: skip
+    return {type(estimator).__name__: (estimator, rows) for estimator, rows in made}
+
+
+def forged_archives(n: int) -> dict[str, Outcome]:
+    """Load `n` archives of each estimator whose manifest a forger changed, hashes in order."""
+    outcomes = {}
+    for kind, (estimator, rows) in all_four().items():
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary, "forged.zip")
+            estimator.save(path)
+            manifest, tensors = read_archive(path)
+
+            def run(draw, estimator=estimator, path=path, manifest=manifest, tensors=tensors):
+                files.write(path, _forge(manifest, draw), tensors)
+                return sklopa.load(path, backbone=estimator.model)
+
+            outcomes[f"forged archive of {kind}"] = _forged(run, rows, n)
+    return outcomes
+
+
+def forged_state(n: int) -> dict[str, Outcome]:
+    """Set the state of each estimator `n` times as a forger's skops file would have it."""
+    outcomes = {}
+    for kind, (estimator, rows) in all_four().items():
+
+        def run(draw, estimator=estimator):
+            state = estimator.__getstate__()
+            kept = {name: state.pop(name) for name in ("model", "encoder", "_weights")}
+            models = {name: state["_design"][name] for name in ("backbone", "encoder")}
+            state["_design"] = {k: v for k, v in state["_design"].items() if k not in models}
+            state = _forge(state, draw)
+            if isinstance(state.get("_design"), dict):
+                state["_design"] |= models
+            made = type(estimator).__new__(type(estimator))
+            made.__setstate__(state | kept)
+            return made
+
+        outcomes[f"forged state of {kind}"] = _forged(run, rows, n)
+    return outcomes
+
+
+def _forged(run, rows, n: int) -> Outcome:
+    """What comes of forged values: one of our errors, or an estimator that predicts in time."""
+    outcome = Outcome()
+
+    @seed(0)
+    @settings(max_examples=n, database=None, deadline=None, suppress_health_check=HealthCheck)
+    @given(st.data())
+    def once(data):
+        started, problem = time.perf_counter(), None
+        try:
+            run(data.draw).predict(rows)
+        except SklopaError:
+            pass
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        slow = time.perf_counter() - started > 20
+        outcome.count(problem or ("slow" if slow else None))
+
+    once()
+    return outcome
 
 
 def _fuzz(write, target: Path, clf, n: int, expected=None) -> Outcome:

@@ -240,9 +240,9 @@ def test_a_missing_file_is_named(folder):
 # ---------------------------------------------------------------- mutations by the thousand
 
 
-def _check(n):
+def _check(forge, n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    outcomes = faults.damaged_archives(n)
+    outcomes = forge(n)
     lost = {name: outcome.lost for name, outcome in outcomes.items() if outcome.lost}
     assert not lost
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
@@ -250,10 +250,15 @@ def _check(n):
     return sum(outcome.tried for outcome in outcomes.values())
 
 
-def test_damaged_and_forged_archives_end_in_our_own_errors():
-    assert _check(20) >= 60
+FORGERS = [faults.damaged_archives, faults.forged_archives, faults.forged_state]
+
+
+@pytest.mark.parametrize("forge", FORGERS)
+def test_damaged_and_forged_archives_and_states_end_in_our_own_errors(forge):
+    assert _check(forge, 20) >= 60
 
 
 @pytest.mark.stress
-def test_thousands_of_damaged_and_forged_archives_end_in_our_own_errors():
-    assert _check(750) >= 2000
+@pytest.mark.parametrize("forge", FORGERS)
+def test_thousands_of_damaged_and_forged_archives_and_states_end_in_our_own_errors(forge):
+    assert _check(forge, 750) >= 2000
