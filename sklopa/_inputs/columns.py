@@ -95,7 +95,7 @@ def to_array(values: Any, name: str, holds: str = "one value for each row of X")
         If `values` are a single one, have no order, or are sparse.
     """
     single = isinstance(values, (str, bytes, bytearray, Mapping, Set))
-    if single or not hasattr(values, "__len__"):
+    if single or not (hasattr(values, "__len__") or hasattr(values, "__array__")):
         raise _no_column(values, name, holds)
     if hasattr(values, "tocsr"):
         raise InvalidType(f"{name} must not be sparse. Pass {name}.toarray().")

@@ -34,7 +34,8 @@ def check_weights(sample_weight: Any, n_rows: int, *, name: str = "sample_weight
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    single = isinstance(sample_weight, (str, bytes)) or not hasattr(sample_weight, "__len__")
+    has_rows = hasattr(sample_weight, "__len__") or hasattr(sample_weight, "__array__")
+    single = isinstance(sample_weight, (str, bytes)) or not has_rows
     if single or getattr(sample_weight, "shape", None) == ():
         return np.repeat(check_weights([sample_weight], 1, name=name), n_rows)
     weights = read_numbers(sample_weight, name)
@@ -51,7 +52,7 @@ def _check_range(weights: np.ndarray, name: str) -> np.ndarray:
         bad = int(np.flatnonzero(weights < 0)[0])
         raise InvalidInput(f"{name} must not be negative; row {bad} is {weights[bad].item()}.")
     outside = np.flatnonzero((weights > LARGEST) | ((weights > 0) & (weights < SMALLEST)))
-    if outside.size:
+    if outside.size and not _are_alike(weights):
         raise InvalidInput(
             f"{name} must be 0, or from {SMALLEST:g} to {LARGEST:g}: row {outside[0]} is "
             f"{weights[outside[0]].item()}. Multiply all weights by one number, and set those "
@@ -60,6 +61,13 @@ def _check_range(weights: np.ndarray, name: str) -> np.ndarray:
     if not weights.any():
         raise InvalidInput(f"{name} is zero for every row; nothing is left to learn from.")
     return weights
+
+
+def _are_alike(weights: np.ndarray) -> bool:
+    """Whether weights are all small, or all large, so that only their unit is unusual."""
+    used = weights[weights > 0]
+    low, high = used.min(), used.max()
+    return low >= SMALLEST**2.5 and high <= LARGEST**2.5 and high / low <= LARGEST
 
 
 def apply_class_weight(

@@ -195,7 +195,8 @@ def check_sizes(design: Design, weights: Mapping[str, np.ndarray], width: int = 
     """
     n_stored = sum(value.size for value in weights.values())
     n_rank = design.rank * design.prompt_length
-    least = [design.n_outputs, design.prompt_length if design.gate != "instance" else 0]
+    n_trained = design.n_outputs if design.word_ids is None else 0  # words are not trained
+    least = [n_trained, design.prompt_length if design.gate != "instance" else 0]
     if design.reads_instances:
         least += [design.bottleneck * max(n_rank, design.rank * width)]
     if max(least) > n_stored:

@@ -104,7 +104,6 @@ BAD_TARGETS = {
     "masked": (np.ma.array(["??", "b", "a"], mask=[1, 0, 0]), ["y", "NaN", "row 0"]),
     "enum": (list(enum.Enum("Mood", "GOOD BAD FINE")), ["y", "row 0", "Mood", "label.value"]),
     "dates": ([datetime.date(2024, 1, i) for i in (1, 2, 3)], ["y", "date", "str(label)"]),
-    "datetime64": (np.array(["2024", "2025", "2026"], dtype="M8[Y]"), ["y", "str(label)"]),
     "bytes": ([b"a", b"b", b"a"], ["y", "row 0", "b'a'", "label.decode()"]),
     "none_in_a_set": ([{"a"}, {"b", None}, {"a"}], ["y", "NaN", "row 1", "None"]),
     "none_for_a_set": ([{"a"}, None, {"b"}], ["y", "NaN", "row 1"]),

@@ -31,6 +31,7 @@ BAD_PARAMETERS = [
     ("checkpoint_dir", 3, "a path or None"),
     ("checkpoint_every", 0, "an integer >= 1 or None"),
     ("bottleneck", 0, "an integer >= 1"),
+    ("prompt_layer", -1, "an integer >= 0"),
     ("dropout", 1.0, "a number in [0, 1)"),
     ("dropout", -0.1, "a number in [0, 1)"),
     ("dropout", float("nan"), "a number in [0, 1)"),

@@ -56,7 +56,7 @@ def test_layers_see_own_rows_then_the_prompt_then_patches(frozen):
     lists = [m for m in frozen.base.modules() if isinstance(m, torch.nn.ModuleList)]
     layers = next(m for m in lists if len(m) == tiny.LAYERS)
     hooks = [
-        layer.register_forward_pre_hook(lambda m, args: seen.append(args[0])) for layer in layers
+        layer.register_forward_hook(lambda m, args, out: seen.append(args[0])) for layer in layers
     ]
     with torch.no_grad():
         frozen.states_behind(None, pixels_of(frozen))

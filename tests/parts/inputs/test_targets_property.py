@@ -20,6 +20,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils.class_weight import compute_class_weight
 
 from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier, LoPARegressor
+from sklopa._estimators.parameters import rules_of
 from sklopa._inputs.rules import as_plain, check_parameters
 from sklopa._inputs.targets import (
     apply_class_weight,
@@ -499,7 +500,7 @@ any_value = st.one_of(
     any_value, st.sampled_from([LoPAClassifier, LoPARegressor, LoPAGenerator, LoPAImageClassifier])
 )
 def test_any_value_of_any_parameter_is_accepted_or_refused_by_name(value, kind):
-    for name, rule in kind._rules.items():
+    for name, rule in rules_of(kind).items():
         if rule.accepts(value):
             check_parameters(kind.__name__, {name: value}, {name: rule})
             if isinstance(value, (np.integer, np.floating)):
