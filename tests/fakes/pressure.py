@@ -240,14 +240,14 @@ def two_processes_want_one_checkpoint_folder(folder):
         refused.append(1)
 
     expected = faults.classifier().fit(TEXTS, LABELS)
-    start = LoPAClassifier._start
+    start = LoPAClassifier._fresh_network
 
     def started(self, *args):
         _in_children(1, other)
         refused.append(1)
         return start(self, *args)
 
-    with patch.object(LoPAClassifier, "_start", started):
+    with patch.object(LoPAClassifier, "_fresh_network", started):
         clf = faults.classifier(checkpoint_dir=folder / "c").fit(TEXTS, LABELS)
     assert refused
     assert_same_state(clf, expected)
