@@ -515,7 +515,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         """The fitted estimator in plain values."""
         from sklopa._storage.record import Record
         from sklopa._storage.save import check_record
-        from sklopa._storage.trust import OUTPUT, plain, requests_of
+        from sklopa._storage.single_values import plain, requests_of
+        from sklopa._storage.trust import OUTPUT
 
         network = self._fitted_network()
         names = [name for name in (*self._fitted_rules, OUTPUT) if hasattr(self, name)]
@@ -532,7 +533,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     @classmethod
     def _from_record(cls, record: Record) -> Self:
         """The estimator that `_as_record` gave the values of."""
-        from sklopa._storage.trust import give_requests
+        from sklopa._storage.single_values import give_requests
 
         estimator = cls(**record.parameters)
         estimator._become({**record.attributes, "_network": record.network})
@@ -559,7 +560,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     # ------------------------------------------------------------------ pickling and tags
 
     def __getstate__(self) -> dict[str, Any]:
-        from sklopa._storage.trust import REQUESTS, STORED_REQUESTS, requests_of
+        from sklopa._storage.single_values import REQUESTS, STORED_REQUESTS, requests_of
 
         state = super().__getstate__()
         state = {name: value for name, value in state.items() if name not in _LIVE}
@@ -578,7 +579,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
 
     def __setstate__(self, state: Any) -> None:
-        from sklopa._storage.trust import give_requests, trusted_state
+        from sklopa._storage.single_values import give_requests
+        from sklopa._storage.trust import trusted_state
 
         values, network, requests = trusted_state(self._schema(), state)
         super().__setstate__(values)

@@ -15,7 +15,7 @@ from sklopa._inputs.seeds import Seeds
 from sklopa._storage import files
 from sklopa._storage.lock import Busy, locked
 from sklopa._storage.read import read_archive
-from sklopa._storage.trust import check_checkpoint, plain, refused
+from sklopa._storage.single_values import check_checkpoint, plain, refused
 from sklopa._storage.values import Tensors, pack, unpack
 from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
 

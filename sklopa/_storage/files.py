@@ -22,7 +22,7 @@ from typing import Any
 
 from sklopa._cache.content import sha256_of
 from sklopa._storage.lock import writing_at
-from sklopa._storage.trust import refused
+from sklopa._storage.single_values import refused
 from sklopa.errors import InvalidArchive, InvalidInput, NotWritten
 
 MANIFEST, LOCK = "manifest.json", "lock"

@@ -9,7 +9,7 @@ from typing import Any
 
 from sklopa._loading.description import ATTENTION
 from sklopa._storage.files import read_regular
-from sklopa._storage.trust import refused
+from sklopa._storage.single_values import refused
 
 # A tokenizer alone may have some tens of megabytes; settings, where these names stand, have not.
 _MOST_BYTES = 64 << 20

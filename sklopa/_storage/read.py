@@ -21,7 +21,7 @@ from sklopa._storage.files import (
     too_long,
 )
 from sklopa._storage.model_files import check_model_settings
-from sklopa._storage.trust import refused
+from sklopa._storage.single_values import refused
 from sklopa.errors import ArchiveNotFound, InvalidArchive
 
 # Weights hardly shrink, and text not a hundredfold: more is a bomb.

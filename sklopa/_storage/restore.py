@@ -20,15 +20,8 @@ from sklopa._network.fitted import FittedNetwork
 from sklopa._storage.read import check_models, read_archive
 from sklopa._storage.record import Record, Schema
 from sklopa._storage.save import FORMAT, live_models, models_of, versions
-from sklopa._storage.trust import (
-    STORED_REQUESTS,
-    as_refused,
-    check_network,
-    check_record,
-    check_sizes,
-    check_weights,
-    refused,
-)
+from sklopa._storage.single_values import STORED_REQUESTS, as_refused, refused
+from sklopa._storage.trust import check_network, check_record, check_sizes, check_weights
 from sklopa._storage.values import unpack
 from sklopa._version import __version__
 from sklopa.errors import ArchiveWarning, InvalidArchive

@@ -17,14 +17,8 @@ from sklopa._loading.live import live_model, write_model
 from sklopa._network.design import Design
 from sklopa._storage import files
 from sklopa._storage.record import Record, Schema
-from sklopa._storage.trust import (
-    FOLDERS,
-    REFUSED,
-    STORED_REQUESTS,
-    check_network,
-    check_requests,
-    check_weights,
-)
+from sklopa._storage.single_values import REFUSED, STORED_REQUESTS, check_requests
+from sklopa._storage.trust import FOLDERS, check_network, check_weights
 from sklopa._storage.trust import check_record as check_values
 from sklopa._storage.values import pack
 from sklopa._version import __version__

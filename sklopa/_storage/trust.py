@@ -9,7 +9,7 @@ It imports no torch, so that unpickling stays light.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from string import Formatter
 from typing import Any
@@ -21,14 +21,19 @@ from sklopa._loading.description import Backbone, Permitted
 from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
 from sklopa._storage.record import Schema
+from sklopa._storage.single_values import (
+    STORED_REQUESTS,
+    as_refused,
+    check_generator_state,
+    check_requests,
+    plain_requests,
+    refused,
+    shown,
+)
 from sklopa._tokens.template import Template
-from sklopa.errors import InvalidArchive, SklopaError
 
 # Parameters that name folders of one machine; a stranger's would be written to.
 FOLDERS = frozenset({"memory", "checkpoint_dir"})
-# What scikit-learn keeps of `set_fit_request` and the like, in an estimator and as it is stored.
-REQUESTS, STORED_REQUESTS = "_metadata_request", "_requests"
-REFUSED = "This archive is damaged, or was not written by sklopa: "
 OUTPUT = "_sklearn_output_config"  # of `set_output`
 # What earlier versions kept beside, and nothing reads any more.
 _FORMER = frozenset({"_truncation"})
@@ -37,21 +42,6 @@ _OUTPUTS = [{}, *({"transform": kind} for kind in ("default", "pandas", "polars"
 _LABELS = (
     str, bytes, bool, int, float, np.generic, datetime.date, type(None), tuple,
 )  # fmt: skip
-_MT19937_WORDS = 624
-
-
-def refused(reason: str) -> InvalidArchive:
-    """The error for stored state that is damaged or not to be trusted."""
-    return InvalidArchive(
-        f"{REFUSED}{reason}. Nothing of it was used; "
-        "take another copy, or save the estimator again."
-    )
-
-
-def as_refused(error: Exception) -> SklopaError:
-    """Whatever a hostile value led to, as our own error."""
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return error if isinstance(error, InvalidArchive) else refused(text.rstrip("."))
 
 
 # ---------------------------------------------------------------- state of pickles and skops
@@ -79,7 +69,7 @@ def trusted_state(
     try:
         values = {name: value for name, value in state.items() if name not in _FORMER}
         design, weights = (values.pop(name, None) for name in _NETWORK)
-        requests = check_requests(_plain_requests(values))
+        requests = check_requests(plain_requests(values))
         for name, value in values.items():
             _check_one(schema, name, value)
         values |= dict.fromkeys(FOLDERS & values.keys())
@@ -112,7 +102,7 @@ def as_pickled(schema: Schema, state: dict[str, Any]) -> dict[str, Any] | Permit
 def _check_one(schema: Schema, name: str, value: Any) -> None:
     if name == OUTPUT:
         if value not in _OUTPUTS:
-            raise refused(f"{OUTPUT} is {_shown(value)}")
+            raise refused(f"{OUTPUT} is {shown(value)}")
         return
     rule = schema.parameters.get(name) or schema.attributes.get(name)
     if rule is None:
@@ -122,15 +112,11 @@ def _check_one(schema: Schema, name: str, value: Any) -> None:
     if name in FOLDERS:
         return  # whatever it is, it is dropped
     if not rule.accepts(value):
-        raise refused(f"{name} must be {rule.allowed}; it is {_shown(value)}")
+        raise refused(f"{name} must be {rule.allowed}; it is {shown(value)}")
     if isinstance(value, np.random.RandomState):
         check_generator_state(value.get_state(legacy=True))
     if name == "classes_":
         _check_labels(value)
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
 
 
 # ---------------------------------------------------------------- records
@@ -253,7 +239,7 @@ def _check_outputs(design: Design, fitted: Mapping[str, Any]) -> None:
 def _check_labels(labels: np.ndarray) -> None:
     odd = [x for x in labels.tolist() if not isinstance(x, _LABELS)] if labels.size else []
     if odd:
-        raise refused(f"classes_ has a label {_shown(odd[0])}")
+        raise refused(f"classes_ has a label {shown(odd[0])}")
 
 
 def _check_words(design: Design) -> None:
@@ -278,95 +264,6 @@ def _check_template(template: Template) -> None:
             raise refused(f"its template {template.pattern[:40]!r} asks for more than texts")
 
 
-# ---------------------------------------------------------------- single values
-
-
-def check_generator_state(state: Any) -> tuple:
-    """The state of a `RandomState`, before or after it is set.
-
-    numpy takes any position in the table of words, and reads there: outside of it, the process
-    ends. So the position is checked, and all else with it.
-
-    Raises
-    ------
-    InvalidArchive
-    """
-    fine = isinstance(state, tuple) and len(state) == 5 and state[0] == "MT19937"
-    if fine:
-        _, words, position, has_spare, spare = state
-        fine = (
-            isinstance(words, np.ndarray)
-            and words.shape == (_MT19937_WORDS,)
-            and words.dtype.kind in "ui"
-            and type(position) is int
-            and 0 <= position <= _MT19937_WORDS
-            and has_spare in (0, 1)
-            and isinstance(spare, float)
-            and bool(np.isfinite(spare))
-        )
-    if not fine:
-        raise refused("random_state is no state of a generator")
-    return state
-
-
-def check_requests(requests: Any) -> dict[str, dict]:
-    """Metadata requests by method and parameter, each True, False, None or another name.
-
-    Raises
-    ------
-    InvalidArchive
-    """
-    fine = isinstance(requests, dict) and all(
-        isinstance(method, str)
-        and isinstance(asked, dict)
-        and all(isinstance(name, str) and name.isidentifier() for name in asked)
-        and all(
-            value is None
-            or isinstance(value, bool)
-            or (isinstance(value, str) and (value.isidentifier() or value == "$WARN$"))
-            for value in asked.values()
-        )
-        for method, asked in requests.items()
-    )
-    if not fine:
-        raise refused("its metadata requests are not True, False, None or names")
-    return requests
-
-
-def requests_of(estimator: Any) -> dict[str, dict]:
-    """What `set_fit_request` and the like were told, in plain values; empty for nothing."""
-    return _plain_requests({REQUESTS: vars(estimator).get(REQUESTS)})
-
-
-def give_requests(estimator: Any, requests: dict[str, dict]) -> None:
-    """Put plain requests back where scikit-learn looks for them."""
-    if not requests:
-        return
-    from sklearn.utils.metadata_routing import MetadataRequest
-
-    made = MetadataRequest(owner=estimator)
-    for method, asked in requests.items():
-        if not hasattr(made, method):
-            raise refused(f"its metadata requests are of a method {method!r}")
-        for name, value in asked.items():
-            getattr(made, method).add_request(param=name, alias=value)
-    setattr(estimator, REQUESTS, made)
-
-
-def _plain_requests(values: dict[str, Any]) -> dict[str, dict]:
-    """Takes requests out of state: as we write them, or as scikit-learn holds them."""
-    stored, held = values.pop(STORED_REQUESTS, None), values.pop(REQUESTS, None)
-    if held is None:
-        return {} if stored is None else stored
-    from sklearn.utils.metadata_routing import MetadataRequest
-
-    if type(held) is not MetadataRequest:
-        raise refused("its metadata requests are none")
-    asked = {method: dict(vars(r).get("_requests") or {}) for method, r in vars(held).items()
-             if hasattr(r, "add_request")}  # fmt: skip
-    return {method: names for method, names in asked.items() if names}
-
-
 # ---------------------------------------------------------------- what the caller allows
 
 
@@ -387,44 +284,3 @@ def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork
     if not allowed:
         return network
     return FittedNetwork(replace(network.design, **allowed), network.weights)
-
-
-def plain(value: Any) -> Any:
-    """A parameter as Python has it: numbers of numpy, at any depth, become numbers of Python."""
-    if isinstance(value, np.generic):
-        return plain(value.item()) if value.dtype.kind in "biufUS" else value
-    if type(value) in (list, tuple):
-        return type(value)(plain(item) for item in value)
-    if type(value) is dict:
-        return {plain(key): plain(item) for key, item in value.items()}
-    return value
-
-
-# How a checkpoint's state is made up: nothing but these.
-_IN_CHECKPOINTS = (type(None), bool, int, float, str)
-
-
-def check_checkpoint(state: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
-    """The state of a fit: tables, lists, numbers, texts and tensors, and nothing that acts.
-
-    Raises
-    ------
-    InvalidArchive
-    """
-
-    def check(value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, (str, int)):
-                    raise refused(f"a key of its state is {_shown(key)}")
-                check(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                check(item)
-        elif not isinstance(value, _IN_CHECKPOINTS) and not is_tensor(value):
-            raise refused(f"its state holds {_shown(value)}")
-
-    if not isinstance(state, dict):
-        raise refused("its state is no table")
-    check(state)
-    return state

@@ -18,7 +18,7 @@ import torch
 
 from sklopa._loading.description import Backbone
 from sklopa._network.design import Design
-from sklopa._storage.trust import check_generator_state, plain
+from sklopa._storage.single_values import check_generator_state, plain
 from sklopa._tokens.template import Template
 
 Tensors = dict[str, torch.Tensor]

@@ -24,7 +24,8 @@ from sklopa import (
     LoPARegressor,
 )
 from sklopa._cache.content import digest_of_config, digest_of_tokenizer
-from sklopa._storage.trust import check_checkpoint, permitted
+from sklopa._storage.single_values import check_checkpoint
+from sklopa._storage.trust import permitted
 from sklopa._storage.values import pack, unpack
 from sklopa.errors import InvalidArchive
 
