@@ -94,8 +94,7 @@ def to_array(values: Any, name: str, holds: str = "one value for each row of X")
     InvalidType
         If `values` are a single one, have no order, or are sparse.
     """
-    single = isinstance(values, (str, bytes, bytearray, Mapping, Set))
-    if single or not hasattr(values, "__len__"):
+    if isinstance(values, (str, bytes, bytearray, Mapping, Set)) or not _has_rows(values):
         raise _no_column(values, name, holds)
     if hasattr(values, "tocsr"):
         raise InvalidType(f"{name} must not be sparse. Pass {name}.toarray().")
@@ -112,6 +111,10 @@ def to_array(values: Any, name: str, holds: str = "one value for each row of X")
     if array.ndim == 0:
         raise _no_column(values, name, holds)
     return array.astype(object) if array.dtype.kind == "T" else array
+
+
+def _has_rows(values: Any) -> bool:
+    return hasattr(values, "__len__") or hasattr(values, "__array__")
 
 
 def _as_it_is(values: Any) -> np.ndarray | None:

@@ -34,7 +34,8 @@ def check_weights(sample_weight: Any, n_rows: int, *, name: str = "sample_weight
     """
     if sample_weight is None:
         return np.ones(n_rows)
-    single = isinstance(sample_weight, (str, bytes)) or not hasattr(sample_weight, "__len__")
+    sized = hasattr(sample_weight, "__len__") or hasattr(sample_weight, "__array__")
+    single = isinstance(sample_weight, (str, bytes)) or not sized
     if single or getattr(sample_weight, "shape", None) == ():
         return np.repeat(check_weights([sample_weight], 1, name=name), n_rows)
     weights = read_numbers(sample_weight, name)
