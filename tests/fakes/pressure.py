@@ -105,7 +105,10 @@ def disk_full_while_saving_a_folder(folder):
 
 @case
 def disk_full_while_saving_the_backbone(folder):
-    with patch("shutil.copytree", side_effect=FULL), raises(OSError, "No space left"):
+    with (
+        patch("sklopa._storage.files.hash_files", side_effect=FULL),
+        raises(OSError, "No space left"),
+    ):
         fitted().save(folder / "clf", include_backbone=True)
     assert not (folder / "clf").exists()
 

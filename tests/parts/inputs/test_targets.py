@@ -628,6 +628,25 @@ def test_weights_are_read_however_they_are_held(weights):
     assert found.tolist() == [2.0, 0.0]
 
 
+class _TurnsIntoAnArray:
+    """Of a library that has nothing but this."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+def test_what_can_do_no_more_than_turn_into_an_array_is_read_as_that():
+    assert encode_labels(_TurnsIntoAnArray(["b", "a"])).classes.tolist() == ["a", "b"]
+    assert encode_labels(_TurnsIntoAnArray(MATRIX)).codes.tolist() == MATRIX.tolist()
+    assert check_numbers(_TurnsIntoAnArray([1, 2]), np.ones(2)).values.tolist() == [[1], [2]]
+    assert check_weights(_TurnsIntoAnArray([1, 2]), 2).tolist() == [1, 2]
+    with raises(TypeError, "y must hold one value for each row"):
+        encode_labels(_TurnsIntoAnArray(1))
+
+
 def test_truth_values_are_weights_of_one_and_zero():
     for weights in ([True, False], np.array([True, False]), objects(np.bool_(True), False)):
         assert check_weights(weights, 2).tolist() == [1.0, 0.0]
