@@ -27,7 +27,9 @@ LIGHT = {
     *(name for name in MODULES if name.startswith("inspection.")),
     "__init__", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
     "_loading.packaged", "_network.design", "_network.fitted", "_tokens.template",
-    "_training.progress", "datasets", "errors", "serving.__init__", "serving.client",
+    "_storage.trust", "_storage.single_values", "_storage.record", "_storage.files",
+    "_storage.lock", "_training.progress", "datasets", "errors", "serving.__init__",
+    "serving.client",
     "serving.multi_task", "serving.http",
 }  # fmt: skip
 

@@ -76,7 +76,8 @@ def embed_rows(
 
     store = None
     if memory is not None and frozen.fingerprint is not None:
-        store = DiskStore(memory, repr((frozen.fingerprint, *namespace[2:])))
+        identity = repr((frozen.fingerprint, *namespace[2:]))
+        store = DiskStore(memory, identity, width=frozen.width * n_views)
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:
