@@ -19,10 +19,12 @@ What a program can still do while the test calls it is said in
 :func:`sklopa.metrics.code_passes`; ``fence.py`` makes one of these things hard.
 """
 
+import _thread
 import linecache
 import marshal
 import os
 import sys
+import time
 import traceback
 import types
 from itertools import repeat, takewhile
@@ -59,7 +61,7 @@ def prove(code, names, channel):
     """Run the program and then the test from the channel; answer with the key if both end."""
     read, write, run, loads, back, join = os.read, os.write, exec, marshal.loads, reversed, b"".join
     arrivals = takewhile(bool, map(read, repeat(channel), repeat(2**16)))  # read when asked for
-    size, exits, fine = KEY_SIZE, SystemExit, (None, 0)
+    size, ended, exits, fine, wait = KEY_SIZE, ENDED, SystemExit, (None, 0), _wait_for_threads
 
     def play():
         try:
@@ -67,7 +69,8 @@ def prove(code, names, channel):
         except exits as exit:
             if exit.code not in fine:
                 raise
-        write(channel, ENDED)
+        wait()
+        write(channel, ended)
 
     # Python loads from left to right, so before `play` runs the program the key and all functions
     # are on the stack; `back` is there so that `names` is, too.
@@ -81,6 +84,18 @@ def prove(code, names, channel):
 
 
 prove.__code__ = without_lines(prove.__code__)
+
+
+def _wait_for_threads(modules=sys.modules, n_threads=_thread._count, sleep=time.sleep):
+    """Wait as Python does at its end; a thread that has told its end may need a moment more."""
+    threading = modules.get("threading")
+    for thread in threading.enumerate() if threading else ():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    n_looks = 100
+    while n_threads() and n_looks:
+        sleep(0.005)
+        n_looks -= 1
 
 
 def judge(program, channel, libraries):
