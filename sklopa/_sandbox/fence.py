@@ -1,10 +1,14 @@
-"""Keep the code of a running test, which holds the right answers, from the program it calls.
+"""Keep a program and its test apart as well as one interpreter allows, by audit hooks.
 
-Everything that hands out code raises an audit event, and an audit hook cannot be taken back. The
-hooks here refuse the code of the test's frames and of its running functions, and what would find
-code in other ways or get around the hooks. The test itself may ask, also through a library, as
-loggers and tracebacks do. Frames are told apart by the names of their files, so code that passes
-itself off as a library's is let through: this is a fence and not a wall.
+An audit hook cannot be taken back, and all of this raises audit events:
+
+- The test starts. Until it calls the program, nothing of the program runs any more: no trace
+  function, timer or finalizer, and with a thread that goes on the test is refused.
+- Something hands out code. That of a running test, which holds the right answers, is refused,
+  and so is what would find code in other ways or get around the hooks. The test itself may ask,
+  also through a library, as loggers and tracebacks do. Frames are told apart by the names of
+  their files, so code that passes itself off as a library's is let through: this is a fence and
+  not a wall.
 
 A hook must not run anything of the program's, since what it asks itself is not refused: it
 compares identities, and calls nothing but the functions that it was given. Nor must it be in
@@ -16,7 +20,10 @@ Sources: Python documentation, audit events table; PEP 578.
 
 from __future__ import annotations
 
+import _thread
+import gc
 import os
+import signal
 import sys
 import types
 
@@ -50,6 +57,7 @@ def raise_fence(test: str, judge: str, libraries: list[str]) -> None:
     given: dict[str, object] = {
         "test": test,
         "own": _as_shown(__file__),
+        "judge": _as_shown(judge),
         "may_ask": (_as_shown(test), _as_shown(judge)),
         "may_pass": tuple(_as_shown(start) for start in (*folders, "<frozen ")),
         "names": frozenset(_CODE_OF),
@@ -61,7 +69,11 @@ def raise_fence(test: str, judge: str, libraries: list[str]) -> None:
     }
     given |= {"kind": type, "text": str, "address": id, "show": repr, "get": getattr}
     given |= {"frame_at": sys._getframe, "frames": sys._current_frames, "audit": sys.audit}
-    for pattern in (_notice, _refuse):
+    given |= {"tracers": (sys.settrace, sys.setprofile), "set_timer": signal.setitimer}
+    given |= {"timers": (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)}
+    given |= {"forget_callbacks": gc.callbacks.clear, "freeze": gc.freeze}
+    given |= {"n_threads": _thread._count, "threads_go_on": RuntimeError}
+    for pattern in (_begin, _notice, _refuse):
         code = pattern.__code__
         needs = code.co_varnames[2 : code.co_argcount]
         values = tuple(given[name] for name in needs)
@@ -74,6 +86,36 @@ def _as_shown(file: str) -> str:
 
 
 # The names after the first two are the keys of `given`.
+def _begin(
+    event: str,
+    details: tuple,
+    judge: str,
+    show: types.BuiltinFunctionType,
+    frame_at: types.BuiltinFunctionType,
+    tracers: tuple[types.BuiltinFunctionType, ...],
+    set_timer: types.BuiltinFunctionType,
+    timers: tuple[int, ...],
+    forget_callbacks: types.BuiltinFunctionType,
+    freeze: types.BuiltinFunctionType,
+    n_threads: types.BuiltinFunctionType,
+    threads_go_on: type[Exception],
+) -> None:
+    """End what is left of the program when the test starts."""
+    if event != "exec":
+        return
+    starter = show(frame_at(1)).partition(", file ")[2]
+    if not (starter.startswith(judge) and starter.endswith(" prove>")):
+        return
+    forget_callbacks()
+    freeze()  # what the program left is not collected, so nothing of it is finalized
+    for tracer in tracers:
+        tracer(None)
+    for timer in timers:
+        set_timer(timer, 0)
+    if n_threads():
+        raise threads_go_on("a thread of the program still runs, so the test was not started")
+
+
 def _notice(
     event: str,
     details: tuple,

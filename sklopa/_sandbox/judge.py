@@ -21,10 +21,12 @@ What a program can still do while the test calls it is said in
 
 from __future__ import annotations
 
+import _thread
 import linecache
 import marshal
 import os
 import sys
+import time
 import traceback
 import types
 from itertools import repeat, takewhile
@@ -63,10 +65,9 @@ def without_lines(code: types.CodeType) -> types.CodeType:
 
 def prove(code: types.CodeType, names: dict, channel: int) -> None:
     """Run the program and then the test from the channel; answer with the key if both end."""
-    run: Callable[..., object]
     read, write, run, loads, back, join = os.read, os.write, exec, marshal.loads, reversed, b"".join
     arrivals = takewhile(bool, map(read, repeat(channel), repeat(2**16)))  # read when asked for
-    size, exits, fine = KEY_SIZE, SystemExit, (None, 0)
+    size, ended, exits, fine, wait = KEY_SIZE, ENDED, SystemExit, (None, 0), _wait_for_threads
 
     def play() -> int:
         try:
@@ -74,7 +75,8 @@ def prove(code: types.CodeType, names: dict, channel: int) -> None:
         except exits as exit:
             if exit.code not in fine:
                 raise
-        return write(channel, ENDED)
+        wait()
+        return write(channel, ended)
 
     # Python loads from left to right, so before `play` runs the program the key and all functions
     # are on the stack; `back` is there so that `names` is, too.
@@ -88,6 +90,23 @@ def prove(code: types.CodeType, names: dict, channel: int) -> None:
 
 
 prove.__code__ = without_lines(prove.__code__)
+
+
+def _wait_for_threads(
+    modules: dict = sys.modules,
+    n_threads: Callable[[], int] = _thread._count,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait as Python does at its end; a thread that has told its end may need a moment more."""
+    threading = modules.get("threading")
+    if threading is not None:
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
+    n_looks = 100
+    while n_threads() and n_looks:
+        sleep(0.005)
+        n_looks -= 1
 
 
 def judge(program: str, channel: int, libraries: list[str]) -> bytes:

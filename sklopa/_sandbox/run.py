@@ -102,10 +102,10 @@ def run_isolated(
 
     See the top of the module for what the process can and cannot do. Both texts run as
     ``__main__``; the process is sent the test when the program has ended, be it with
-    ``sys.exit(0)``. Packages of the interpreter's site-packages folder can be imported, those
-    of a user's home folder cannot. Standard input is empty, the hash seed is 0, the time zone
-    UTC. ``chmod`` and ``utime`` pretend success and change nothing. System calls newer than
-    Linux 6.1, ``mmap`` of files with write-back and sub-processes fail.
+    ``sys.exit(0)``, and its threads with it. Packages of the interpreter's site-packages folder
+    can be imported, those of a user's home folder cannot. Standard input is empty, the hash
+    seed is 0, the time zone UTC. ``chmod`` and ``utime`` pretend success and change nothing.
+    System calls newer than Linux 6.1, ``mmap`` of files with write-back and sub-processes fail.
 
     Parameters
     ----------

@@ -27,10 +27,11 @@ def code_passes(
 
     Each program runs in a locked process of its own, followed by its test in the same
     namespace. It passes when both end without an exception; ``sys.exit()`` and ``sys.exit(0)``
-    are an end of the program, not of the test. It has no network, no sub-process, no inherited
-    environment, and writes only in an empty folder that is removed afterwards. This guards
-    against faulty and careless programs; it is not a security boundary against programs made
-    to attack: for those use a virtual machine.
+    are an end of the program, not of the test, and a program whose threads go on has not ended.
+    There is no network, no sub-process, no inherited environment, and it writes only in an
+    empty folder that is removed afterwards. This guards against faulty and careless programs;
+    it is not a security boundary against programs made to attack: for those use a virtual
+    machine.
 
     Parameters
     ----------
@@ -69,10 +70,10 @@ def code_passes(
     Notes
     -----
     A program cannot say itself that it has passed. Its process is sent the test only when the
-    program has ended, and what proves a pass is out of reach for Python code.
+    program has ended, nothing of the program runs until the test calls it, and what proves a
+    pass is out of reach for Python code.
 
-    While the test calls it, though, a program shares an interpreter with its test, and a
-    program that is written to deceive can
+    Still, program and test share one interpreter, and a program that is written to deceive can
 
     - return an object that is equal to everything, or that learns from what it is compared to;
     - replace what the test calls: builtins, functions of libraries, functions of the test;

@@ -16,6 +16,18 @@ def check(g):
 check(f)
 """,
 }
+# With time between what it defines and what it does.
+STEPS = r"""
+import time
+def first(g): assert g(2) == 4
+def second(g): assert g(5) == 25
+for _ in range(20):
+    time.sleep(0.001)
+    sum(range(10**5))
+    [[] for _ in range(100)]
+first(f)
+second(f)
+"""
 RIGHT = "def f(x): return x * x\n"
 
 # What the readers share: the constant after the question is the answer.
@@ -718,7 +730,64 @@ def f(x):
 """,
 }
 
-# ---- programs that are right, and tests that look at frames, code and objects, for comparison ----
+# What runs without being called takes the test's functions away before they are called.
+_TAKE = """
+import gc, signal, sys, threading, time
+def f(x): return 0
+def take(*_):
+    for name in ('first', 'second', 'check'):
+        if name in globals(): globals()[name] = lambda g: None
+"""
+_TAKERS = {
+    "a trace function": r"""
+def step(frame, event, arg):
+    frame.f_trace_opcodes = True
+    take()
+    return step
+sys.settrace(step)
+""",
+    "a profile function": r"""
+sys.setprofile(take)
+""",
+    "the collector": r"""
+gc.callbacks.append(take)
+gc.set_threshold(1)
+""",
+    "garbage": r"""
+class Node:
+    def __init__(self): self.me = self
+    def __del__(self):
+        take()
+        Node()
+Node()
+gc.set_threshold(1)
+""",
+    "a thread": r"""
+def forever():
+    while True: take()
+sys.setswitchinterval(1e-6)
+threading.Thread(target=forever, daemon=True).start()
+""",
+    "a timer": r"""
+def again():
+    take()
+    threading.Timer(0.001, again).start()
+again()
+""",
+    "an alarm": r"""
+signal.signal(signal.SIGALRM, take)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+""",
+    "time used": r"""
+signal.signal(signal.SIGVTALRM, take)
+signal.signal(signal.SIGPROF, take)
+signal.setitimer(signal.ITIMER_VIRTUAL, 0.0001, 0.0001)
+signal.setitimer(signal.ITIMER_PROF, 0.0001, 0.0001)
+""",
+}
+TAKERS = {name: _TAKE + program for name, program in _TAKERS.items()}
+
+# ---- programs that are right, and tests that look at frames, code and objects ----
 
 CALLS = "assert f(2) == 4\nassert f(5) == 25\n"
 RIGHTS = {
@@ -783,16 +852,18 @@ def f(x):
     return out[0]
 f(3)
 """,
-    "a pool": r"""
+    "a thread that ends later": RIGHT
+    + "import threading, time\nthreading.Thread(target=time.sleep, args=(0.3,)).start()\n",
+    "a pool that is closed": r"""
 from concurrent.futures import ThreadPoolExecutor
-pool = ThreadPoolExecutor(2)
-def f(x): return list(pool.map(lambda y: y * y, [x]))[0]
+def f(x):
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda y: y * y, [x]))[0]
 f(3)
 """,
-    "a thread in the background": RIGHT + "import threading, time\n"
-    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n",
-    "a thread that goes on": RIGHT
-    + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n",
+    "an alarm that is left": RIGHT
+    + "import signal\nsignal.signal(signal.SIGALRM, lambda *_: 1 / 0)\nsignal.alarm(1)\n",
+    "a callback of the collector": RIGHT + "import gc\ngc.callbacks.append(lambda *_: None)\n",
     "asyncio": r"""
 import asyncio
 async def g(x):
@@ -875,6 +946,16 @@ def g(n): return 1 + g(n - 1) if n else 0
 def f(x): return x * g(x + 3000) - x * 3000
 """,
     "names of builtins": RIGHT + "exec = compile = open = None\nid = type = 3\n",
+}
+# Right, but some of it would still run beside the test.
+STILL_RUNNING = {
+    "a thread in the background": RIGHT + "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n",
+    "a thread without an end": RIGHT
+    + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n",
+    "a thread of C": RIGHT + "import _thread, time\n_thread.start_new_thread(time.sleep, (60,))\n"
+    "time.sleep(0.1)\n",
+    "a timer": RIGHT + "import threading\nthreading.Timer(60, print).start()\n",
 }
 LOOKS = {
     "a currying function": (

@@ -15,6 +15,9 @@ from code_fakes import (
     READERS,
     RIGHT,
     RIGHTS,
+    STEPS,
+    STILL_RUNNING,
+    TAKERS,
     TESTS,
 )
 
@@ -58,6 +61,19 @@ def test_a_fake_does_not_pass(name):
     result = run_isolated(FAKES[name], question(name), timeout=2)
     assert not result.passed
     assert "SyntaxError" not in result.output  # of the fake, which would then be none
+
+
+@confined
+@by_name(TAKERS)
+def test_nothing_of_a_program_runs_before_the_test_calls_it(name):
+    assert not run_isolated(TAKERS[name], STEPS, timeout=2).passed
+
+
+@confined
+@by_name(STILL_RUNNING)
+def test_a_program_whose_threads_go_on_has_not_ended(name):
+    result = run_isolated(STILL_RUNNING[name], CALLS, timeout=2)
+    assert result.reason == "timeout" or "still runs" in result.output
 
 
 # ---- right programs ----
