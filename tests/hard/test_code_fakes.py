@@ -179,7 +179,8 @@ os.write(channel, b"ready\\n")
 )
 def test_only_the_key_alone_and_after_the_test_is_a_pass(monkeypatch, speaks, passes):
     monkeypatch.setattr(run, "_LAUNCH", f"{_IMPOSTOR}ended = {ENDED!r}\n{speaks}")
-    assert run_isolated(RIGHT, "x = 1\n" * 10**5, timeout=1).passed is passes
+    test = f"x = {'a' * 10**6!r}"  # more than the channel takes at once
+    assert run_isolated(RIGHT, test, timeout=1).passed is passes
 
 
 # ---- the test ----
