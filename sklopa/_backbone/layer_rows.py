@@ -45,6 +45,8 @@ class _Rows(NamedTuple):
         return _put(states, self.later[:, layer - self.at - 1], self.start)
 
 
+# A thread that runs a layer while another takes its hook away calls that hook without keywords.
+_NONE_GIVEN: dict = {}
 _ROWS: ContextVar[_Rows | None] = ContextVar("sklopa_layer_rows", default=None)
 
 
@@ -128,7 +130,7 @@ def states_entering(layer: nn.Module, run: Callable[[], Any]) -> Tensor:
     """What `layer` reads (B, T, D) when `run` is called, which goes no further."""
     thread = get_ident()
 
-    def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def hook(module: nn.Module, args: tuple, kwargs: dict = _NONE_GIVEN) -> None:
         if get_ident() == thread:
             raise _Reached(args[0] if args else kwargs["hidden_states"])
 
@@ -198,9 +200,12 @@ def _entering(
 
 
 def _changing(i: int, rows: _Rows) -> Any:
-    def hook(layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        states = args[0] if args else kwargs["hidden_states"]
-        changed = rows.changed(i, states) if _ROWS.get() is rows else None
+    def hook(
+        layer: nn.Module, args: tuple, kwargs: dict = _NONE_GIVEN
+    ) -> tuple[tuple, dict] | None:
+        if _ROWS.get() is not rows:
+            return None
+        changed = rows.changed(i, args[0] if args else kwargs["hidden_states"])
         if changed is None:
             return None
         if args:

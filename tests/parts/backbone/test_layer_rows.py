@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH, weights_of, with_weights
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
+from sklopa._backbone.layer_rows import deep_rows
 from sklopa._backbone.prompted import pad_left, prepend
 from sklopa._loading.live import live_model
 from sklopa._tokens.batch import TokenBatch
@@ -181,3 +183,17 @@ def test_rows_of_an_outer_context_come_back():
         with frozen.deep(inputs):
             assert torch.equal(frozen.states(nothing), plain)
         assert torch.equal(frozen.states(nothing), plain)
+
+
+def test_a_hook_taken_away_while_another_thread_runs_its_layer_is_left_alone():
+    frozen, rows = open_to_rows("bert")
+    embeds = frozen.embed(tokens_of(frozen).ids)
+    layer = frozen.layers[0]
+    taking = ExitStack()
+    # The layer collects its hooks before it calls the first, as it would in another thread.
+    first = layer.register_forward_pre_hook(lambda *args: taking.close())
+    with ExitStack() as stack:
+        stack.callback(first.remove)
+        taking.enter_context(deep_rows([layer], rows[1:2], torch.tensor([0]), 1))
+        layer(embeds)
+    assert not layer._forward_pre_hooks
