@@ -102,7 +102,7 @@ def test_the_card_tells_task_scores_parameters_and_licence(journey, reviews):
     assert "not known" in card  # of a local folder
     clf = LoPAClassifier(tiny.backbone(), prompt_length=2, rank=1, max_iter=1).fit(*reviews)
     object.__setattr__(design_of(clf), "backbone", sklopa.Backbone("org/model"))
-    card = model_card(clf, None, "mit")
+    card = model_card(clf._as_record(), None, "mit")
     assert 'license: "mit"' in card
     assert 'base_model: "org/model"' in card
 

@@ -131,9 +131,10 @@ def test_live_objects_are_kept_in_the_process_only(tmp_path, reviews):
 def test_predictions_of_many_texts_take_no_more_memory_than_those_of_few(tiny_folder):
     script = (
         "import resource, sys\n"
-        "from sklopa import LoPAClassifier, _cache\n"
+        "from sklopa import LoPAClassifier\n"
+        "from sklopa._cache import process\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "_cache.EMBEDDINGS.max_bytes = _cache.TOKENS.max_bytes = 1 << 20  # full at once\n"
+        "process.EMBEDDINGS.max_bytes = process.TOKENS.max_bytes = 1 << 20  # full at once\n"
         "texts = ['the film was good and red ' * (1 + i % 5) + str(i) for i in range(40_000)]\n"
         "clf = LoPAClassifier(sys.argv[1], prompt_length=2, rank=1, max_iter=1)\n"
         "clf.fit(texts[:8], [0, 1] * 4).predict(texts[:10_000])\n"

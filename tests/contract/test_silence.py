@@ -21,7 +21,8 @@ def test_tests_cannot_reach_a_network(address):
 
 def run(code, *arguments):
     """The JSON that `code` prints in a process of its own, which may ask the hub."""
-    folders = [Path(sklopa.__file__).parents[1], Path(__file__).parents[1]]
+    tests = Path(__file__).parents[1]
+    folders = [Path(sklopa.__file__).parents[1], tests, tests / "fakes"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     environment["HF_HUB_OFFLINE"] = "0"
     done = subprocess.run(

@@ -78,7 +78,7 @@ def expected(writer, guide, critic):
         "critic": critic.predict_proba(REVIEWS),
     }
     for model in (writer, guide, critic):
-        del model._network
+        model._network = model._network.stored()
     Backbone.release_all()  # from here on the frozen model is on the server alone
     return found
 
