@@ -20,7 +20,7 @@ from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
 from sklopa._prompt.deep import DeepPrompt
 from sklopa._prompt.low_rank import LowRankPrompt
-from sklopa.errors import InvalidParameter, UnsupportedBackbone
+from sklopa.errors import InvalidArchive, InvalidParameter, UnsupportedBackbone
 
 
 def build_network(design: Design, seed: int = 0) -> LoPANetwork:
@@ -37,8 +37,23 @@ def build_network(design: Design, seed: int = 0) -> LoPANetwork:
 
 
 def fill_network(design: Design, weights: Mapping[str, np.ndarray]) -> LoPANetwork:
-    """A network with given weights, ready to predict."""
+    """A network with given weights, ready to predict.
+
+    Raises
+    ------
+    InvalidArchive
+        If the weights are not those of the design.
+    """
     network = build_network(design)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(shapes.keys() | found.keys()):
+        if shapes.get(name) != found.get(name):
+            raise InvalidArchive(
+                f"The stored weights do not fit {design.backbone.model!r}: {name} has the shape "
+                f"{found.get(name)} and should have {shapes.get(name)}. Take another copy, or fit "
+                "the estimator again."
+            )
     # torch.tensor copies, and so also takes arrays that are memory-mapped for reading only.
     network.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
     return network

@@ -16,6 +16,7 @@ from sklopa._loading.live import live_model
 from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
 from sklopa._tokens.truncation import Truncation
+from sklopa.errors import UnsupportedBackbone
 
 Memory = str | os.PathLike | None
 
@@ -88,5 +89,9 @@ def embed_inputs(design: Design, inputs: Sequence[Any], memory: Memory = None) -
 def token_limit(frozen: Frozen[Any], max_length: int | None, n_rows: int) -> int | None:
     """Most tokens of a text, with `n_rows` positions for others; None if nothing bounds them."""
     room = None if frozen.room is None else frozen.room - n_rows
+    if room is not None and room < 0:  # `fit` has checked it; what was stored may ask for more
+        raise UnsupportedBackbone(
+            f"{frozen.name!r} has {frozen.room} positions, and {n_rows} are asked for beside a text."
+        )
     limits = [n for n in (room, max_length) if n is not None]
     return min(limits, default=None)
