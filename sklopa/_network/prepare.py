@@ -91,7 +91,7 @@ def token_limit(frozen: Frozen[Any], max_length: int | None, n_rows: int) -> int
     room = None if frozen.room is None else frozen.room - n_rows
     if room is not None and room < 0:  # `fit` has checked it; what was stored may ask for more
         raise UnsupportedBackbone(
-            f"{frozen.name!r} has {frozen.room} positions, and {n_rows} are asked for beside a text."
+            f"{frozen.name!r} has {frozen.room} positions, and {n_rows} are asked beside a text."
         )
     limits = [n for n in (room, max_length) if n is not None]
     return min(limits, default=None)
