@@ -13,11 +13,31 @@ from sklopa._loading.live import live_model
 P = 4
 
 
+# How transformers named a ViT's modules before version 5, and how since. In this order.
+_RENAMED = {
+    "encoder.layer.": "layers.",
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+
+
+def todays_name(name):
+    for before, since in _RENAMED.items():
+        name = name.replace(before, since)
+    return name
+
+
 def vpt_logits(weights, state, pixels, deep):
     """Logits (B, C) of VPT (Jia et al., 2022, eq. 4-8), from arrays alone.
 
     `weights` are those of a ViT by their names, `state` what was trained.
     """
+
+    weights = {todays_name(name): value for name, value in weights.items()}
 
     def linear(x, name):
         return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
