@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sklopa._backbone.frozen import Frozen, Unprompted
-from sklopa._backbone.layer_rows import prompt_rows, states_at
+from sklopa._backbone.layer_rows import prompt_rows, states_at, states_entering
 from sklopa._backbone.vision_families import VisionFamily
 from sklopa._cache.content import digest_of_config
 from sklopa._tokens.pixels import PixelBatch, PixelReader
@@ -167,9 +167,16 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         values = pixels.values.to(self.dtype)
         self._check_size(values.shape[2], values.shape[3])
         arguments = self.family.arguments(self.base, values)
-        out = self.base(values, output_hidden_states=True, **arguments)
-        states, earlier = out.hidden_states, self.n_layers * 2 // 3
-        return Unprompted(out[0].float(), states[earlier].float(), states[self.prompt_layer])
+
+        def run() -> Any:
+            return self.base(values, output_hidden_states=True, **arguments)
+
+        out, earlier = run(), self.n_layers * 2 // 3
+        if out.hidden_states is not None:
+            states = [out.hidden_states[i] for i in (earlier, self.prompt_layer)]
+        else:  # SigLIP of transformers 4 returns none
+            states = [states_entering(self.layers[i], run) for i in (earlier, self.prompt_layer)]
+        return Unprompted(out[0].float(), states[0].float(), states[1])
 
     def _run_one(self) -> None:
         """Run the base model on one blank image."""
