@@ -63,7 +63,7 @@ def _from_objects(labels: np.ndarray, name: str, place: Place, as_texts: bool) -
     if bad is not None:
         value = shown(labels[bad])
         raise InvalidInput(f"{name} contains NaN: the label of {place(bad)} is missing ({value}).")
-    if set(map(type, labels)) != {str}:
+    if not set(map(type, labels)) <= _KINDS.keys():
         labels = np.fromiter(map(_as_label, labels), dtype=object, count=len(labels))
     firsts: dict[type, int] = {}
     for i, kind in enumerate(map(type, labels)):

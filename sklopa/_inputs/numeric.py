@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sklopa._inputs.columns import is_missing, ravelled, stacked, to_array
+from sklopa._inputs.columns import are_numbers, is_missing, ravelled, stacked, to_array
 from sklopa._inputs.rules import as_plain, shown
 from sklopa.errors import InvalidInput
 
@@ -80,14 +80,10 @@ def read_numbers(values: Any, name: str) -> np.ndarray:
         If anything else is among them; names the first bad row.
     """
     array = stacked(to_array(values, name))
-    if array.dtype.kind == "O":
-        found = [_as_float(value, array.shape, i, name) for i, value in enumerate(array.flat)]
-        array = np.array(found, dtype=np.float64).reshape(array.shape)
-    elif array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biufO":
         bad = array.flat[0] if array.size else array.dtype
         raise InvalidInput(_no_number(bad, _row(array.shape, 0), name))
-    with np.errstate(over="ignore"):  # of a longer float; it is infinite then, and refused
-        array = array.astype(np.float64)
+    array = _as_floats(array, name)
     if not np.isfinite(array).all():
         bad = int(np.flatnonzero(~np.isfinite(array))[0])
         raise InvalidInput(
@@ -95,6 +91,17 @@ def read_numbers(values: Any, name: str) -> np.ndarray:
             f"{array.flat[bad].item()!r}."
         )
     return array
+
+
+def _as_floats(array: np.ndarray, name: str) -> np.ndarray:
+    try:
+        if are_numbers(array):
+            with np.errstate(over="ignore"):  # a longer float is infinite then, and refused
+                return array.astype(np.float64)
+    except OverflowError:  # 10**400; the row is found below
+        pass
+    found = [_as_float(value, array.shape, i, name) for i, value in enumerate(array.flat)]
+    return np.array(found, dtype=np.float64).reshape(array.shape)
 
 
 def _row(shape: tuple[int, ...], position: int) -> int:
