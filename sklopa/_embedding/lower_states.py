@@ -56,8 +56,8 @@ class LowerStates:
     def _compute(
         self, missing: list[Any], rows: Sequence[Any], tokens: Sequence[Any]
     ) -> Iterator[tuple[int, Tensor]]:
-        places = {id(row): i for i, row in enumerate(rows)}
-        items = [tokens[places[id(row)]] for row in missing]
+        places = {row: i for i, row in enumerate(rows)}
+        items = [tokens[places[row]] for row in missing]
 
         def run(indices: np.ndarray) -> list[Tensor]:
             batch = collate([items[i] for i in indices]).to(self.frozen.device)

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from sklopa._estimators.parameters import PromptParameters, rules_of
+from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import (
     COLUMN,
     NONE,
@@ -31,7 +32,6 @@ from sklopa._inputs.rules import (
     table_of,
 )
 from sklopa._inputs.seeds import draw_seeds
-from sklopa._inputs.targets import check_lengths
 from sklopa._inputs.texts import Texts, check_texts
 from sklopa._loading.description import as_backbone
 from sklopa._network.design import Design
@@ -164,7 +164,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             task, targets = self._learn_task(y, len(inputs), sample_weight)
         examples = stages.Examples(inputs.rows, targets)
         watched = self._read_watched(task, inputs, X_val, y_val)
-        with self._open_checkpoint(task, examples, watched) as checkpoint:
+        with self._open_checkpoint(task, examples, watched, goes_on) as checkpoint:
             seeds = draw_seeds(self.random_state)
             seeds = seeds if checkpoint is None else checkpoint.keep_seeds(seeds)
             if goes_on:
@@ -207,7 +207,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         return Examples(watched.rows, task.encode(y_val, len(watched), name="y_val"))
 
     def _open_checkpoint(
-        self, task: Task, examples: Examples, watched: Examples | None
+        self, task: Task, examples: Examples, watched: Examples | None, goes_on: bool
     ) -> AbstractContextManager[Checkpoint | None]:
         """What keeps the state of this fit on disk; None where nobody asked for it."""
         if self.checkpoint_dir is None:
@@ -215,7 +215,6 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         from sklopa._loading.live import live_model
         from sklopa._storage.checkpoint import identify, open_checkpoint
 
-        goes_on = self.warm_start and self.__sklearn_is_fitted__()
         models = [self.model] if self.encoder is None else [self.model, self.encoder]
         identity = identify(
             type(self).__name__,

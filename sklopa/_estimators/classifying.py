@@ -11,9 +11,11 @@ from sklearn.base import ClassifierMixin
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
+from sklopa._inputs.columns import check_lengths
+from sklopa._inputs.labels import check_classes
 from sklopa._inputs.rules import BOOLEAN, COLUMN
 from sklopa._inputs.seeds import draw_seeds
-from sklopa._inputs.targets import check_classes, check_lengths, check_weights
+from sklopa._inputs.weights import check_weights
 from sklopa._network.fitted import FittedNetwork
 from sklopa.errors import InvalidInput
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
+from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import BOOLEAN, NONE, TEMPERATURE, TEXTS, integer, one_of, real
 from sklopa._inputs.seeds import draw_seeds
-from sklopa._inputs.targets import check_lengths
 from sklopa._loading.description import Backbone, as_backbone
 from sklopa._network.fitted import FittedNetwork
 from sklopa._public import public

@@ -11,6 +11,7 @@ from sklearn.base import RegressorMixin
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import LayerParameters, TextParameters
+from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import VECTOR, integer
 from sklopa._public import public
 
@@ -159,6 +160,24 @@ class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, Te
         """
         outputs = self._outputs(X)
         return self._task().decide(outputs)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2, the coefficient of determination, of the predictions; for numbers of any size.
+
+        Parameters
+        ----------
+        X : array-like of shape (n,) or (n, 2)
+        y : array-like of shape (n,) or (n, K)
+        sample_weight : array-like of shape (n,), default=None
+
+        Returns
+        -------
+        float
+            1 at best; the mean over the columns of y.
+        """
+        task, outputs = self._task(), self._outputs(X)
+        check_lengths(len(outputs), y=y)
+        return task.score_of(outputs, task.encode(y, len(outputs), sample_weight))
 
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Regression, Targets]:
         from sklopa._tasks.regression import learn_numbers

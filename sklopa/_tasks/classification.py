@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from sklopa._batches.rows import Rows
 from sklopa._heads.linear_start import ProbeRows, logistic_start
-from sklopa._inputs.targets import Labels, apply_class_weight, check_weights, encode_labels
+from sklopa._inputs.labels import Labels, encode_labels
+from sklopa._inputs.weights import apply_class_weight, check_weights
 from sklopa._tasks.interface import Start, Targets, Task, as_start
 from sklopa.errors import InvalidInput
 

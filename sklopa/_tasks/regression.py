@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sklopa._batches.rows import Rows
 from sklopa._heads.linear_start import ProbeRows, ridge_start
-from sklopa._inputs.targets import check_numbers, check_weights, restore, standardise
+from sklopa._inputs.numeric import check_numbers, restore, standardise
+from sklopa._inputs.weights import check_weights
 from sklopa._tasks.interface import Start, Targets, Task, as_start
 from sklopa.errors import InvalidInput
 
@@ -62,8 +63,12 @@ class Regression(Task):
 
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
         """R2, the coefficient of determination."""
-        truth = np.asarray(rows.target)
-        return float(r2_score(truth, outputs, sample_weight=rows.weights()))
+        return float(r2_score(np.asarray(rows.target), outputs, sample_weight=rows.weights()))
+
+    def score_of(self, outputs: np.ndarray, targets: Targets) -> float:
+        """The same of targets as given, standardised, since squares of large ones overflow."""
+        truth = standardise(targets.values, self.mean, self.scale)
+        return float(r2_score(truth, outputs, sample_weight=targets.weights))
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Numbers (n,), or (n, K), float64, in the units of y."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from sklopa._batches.rows import Rows
 from sklopa._heads.likelihood import join_targets
 from sklopa._heads.writing import Decoding
-from sklopa._inputs.targets import check_weights
 from sklopa._inputs.texts import check_target_texts
+from sklopa._inputs.weights import check_weights
 from sklopa._loading.live import live_language_model
 from sklopa._tasks.interface import Targets, Task
 

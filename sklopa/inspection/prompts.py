@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_regressor
 
-from sklopa._inputs.targets import check_lengths, check_numbers, encode_labels
+from sklopa._inputs.columns import check_lengths
+from sklopa._inputs.labels import encode_labels
+from sklopa._inputs.numeric import check_numbers
 from sklopa.errors import InvalidInput
 from sklopa.inspection.drawing import (
     BLUE,

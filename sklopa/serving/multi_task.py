@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import integer
-from sklopa._inputs.targets import check_lengths
 from sklopa._inputs.texts import check_texts
 from sklopa._public import public
 from sklopa.errors import InvalidInput, InvalidParameter

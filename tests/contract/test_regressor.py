@@ -42,6 +42,15 @@ def test_numbers_that_follow_from_a_word_are_learned(rated):
     assert model.loss_curve_[-1] < model.loss_curve_[0]
 
 
+@pytest.mark.parametrize("unit", [1e300, 1e-300])
+def test_the_score_does_not_depend_on_the_unit_of_the_numbers(rated, unit):
+    texts, numbers = rated
+    score = make().fit(texts, numbers).score(texts, numbers)
+    scaled = make().fit(texts, numbers * unit).score(texts, numbers * unit)
+    assert scaled == pytest.approx(score, abs=1e-4)
+    assert score < 0.9999
+
+
 def test_a_prompt_learns_more_than_the_head_alone(rated):
     assert make(max_iter=15).fit(*rated).score(*rated) > make(
         prompt_length=0, max_iter=15

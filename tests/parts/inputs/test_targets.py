@@ -15,15 +15,9 @@ import torch
 from helpers import raises
 
 from sklopa._inputs.columns import to_list
-from sklopa._inputs.targets import (
-    apply_class_weight,
-    check_classes,
-    check_numbers,
-    check_weights,
-    encode_labels,
-    restore,
-    standardise,
-)
+from sklopa._inputs.labels import check_classes, encode_labels
+from sklopa._inputs.numeric import check_numbers, restore, standardise
+from sklopa._inputs.weights import apply_class_weight, check_weights
 
 
 class Mood(enum.Enum):

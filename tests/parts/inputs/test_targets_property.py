@@ -21,18 +21,11 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier, LoPARegressor
 from sklopa._estimators.parameters import rules_of
+from sklopa._inputs.labels import check_classes, encode_labels
+from sklopa._inputs.numeric import check_numbers, restore, standardise
 from sklopa._inputs.rules import as_plain, check_parameters
-from sklopa._inputs.targets import (
-    apply_class_weight,
-    check_classes,
-    check_numbers,
-    check_weights,
-    encode_labels,
-    restore,
-    standardise,
-)
 from sklopa._inputs.texts import check_target_texts, check_texts
-from sklopa._inputs.weights import LARGEST, SMALLEST
+from sklopa._inputs.weights import LARGEST, SMALLEST, apply_class_weight, check_weights
 from sklopa.errors import SklopaError
 
 # The same examples in every run.
