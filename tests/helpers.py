@@ -1,6 +1,7 @@
 """What several test modules compare with."""
 
 import copy
+import re
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +11,12 @@ from sklopa.errors import SklopaError
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 logits that were computed in other batches
 COLOURS = ["red", "green", "blue"]
+
+
+def named(value):
+    """A value as the name of a test: the same in each process that collects it."""
+    text = repr(sorted(value, key=repr)) if isinstance(value, set) else repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def weights_of(estimator):

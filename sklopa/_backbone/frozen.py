@@ -17,7 +17,7 @@ from sklopa._backbone.layer_rows import states_entering, without_layers
 from sklopa._cache.content import digest_of_config
 from sklopa._tokens.batch import AnyBatch
 from sklopa._tokens.template import Template
-from sklopa.errors import UnsupportedBackbone
+from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -186,9 +186,20 @@ class Frozen(ABC, Generic[BatchT]):
         )
 
     def at_layer(self, layer: int) -> Self:
-        """The same model, which prompts enter at the input of `layer`."""
+        """The same model, which prompts enter at the input of `layer`.
+
+        Raises
+        ------
+        InvalidParameter
+            If it has no such layer.
+        """
         if layer == self.prompt_layer:
             return self
+        if layer >= self.n_layers:
+            raise InvalidParameter(
+                f"parameter prompt_layer must be below {self.n_layers}, the layers of "
+                f"{self.name}; got {layer}"
+            )
         reader = copy.copy(self)
         for name in ("in_steps", "_above"):  # these are made anew for this layer
             reader.__dict__.pop(name, None)

@@ -78,11 +78,7 @@ def check_room(design: Design, owner: str, reads: str) -> None:
             raise UnsupportedBackbone(
                 f"{model.name!r} reads {model.reads}, and {owner} needs a model that reads {reads}."
             )
-    if design.prompt_layer and design.prompt_layer >= frozen.n_layers:
-        raise InvalidParameter(
-            f"{owner}: parameter prompt_layer must be below {frozen.n_layers}, the layers of "
-            f"{design.backbone.model}; got {design.prompt_layer}"
-        )
+    frozen.at_layer(design.prompt_layer)
     if design.rank > frozen.prompt_width:
         raise InvalidParameter(
             f"{owner}: parameter rank must be at most {frozen.prompt_width}, the width of "

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_vision
-from helpers import assert_same_state, design_of, raises
+from helpers import assert_same_state, design_of, named, raises
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
@@ -116,7 +116,7 @@ PLAIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+@pytest.mark.parametrize("value", PLAIN, ids=named)
 def test_plain_values_come_back_as_they_were(value):
     from sklopa._storage.values import pack, unpack
 

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import tiny
-from helpers import raises
+from helpers import named, raises
 
 from sklopa import Backbone, LoPAClassifier
 from sklopa.errors import TruncationWarning
@@ -230,7 +230,7 @@ def test_a_family_without_soft_prompts_is_refused_with_reason_and_remedy(
         make_classifier(model=folder).fit(TEXTS, LABELS)
 
 
-@pytest.mark.parametrize("model", [3, None, "", object()], ids=repr)
+@pytest.mark.parametrize("model", [3, None, "", object()], ids=named)
 def test_a_description_of_no_model_is_refused(model):
     with raises(ValueError, "Backbone", "hub id", "folder", "from_objects"):
         Backbone(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import raises
+from helpers import named, raises
 
 from sklopa._inputs.rules import (
     PATH,
@@ -85,7 +85,7 @@ Pair = namedtuple("Pair", "a b")
         (OrderedDict({np.int8(1): 1}), {1: 1}),
         (np.str_("a\0"), "a\0"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_numpy_scalars_become_pythons_wherever_they_stand(value, plain):
     found = as_plain(value)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import scipy.sparse
 import torch
-from helpers import raises
+from helpers import named, raises
 
 from sklopa._inputs.columns import to_list
 from sklopa._inputs.labels import check_classes, encode_labels
@@ -141,7 +141,7 @@ def test_what_is_no_label_is_refused_by_row_and_type_with_a_way_out(case):
         (pa.array(["b", "a"]).dictionary_encode(), ["a", "b"]),
         (range(2, 4), [2, 3]),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_texts_truth_values_and_whole_numbers_are_labels_however_they_are_held(y, classes):
     labels = encode_labels(y)

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import tiny
-from helpers import CLOSE, assert_same_state, raises
+from helpers import CLOSE, assert_same_state, named, raises
 from sklearn.compose import ColumnTransformer
 
 from sklopa._inputs.texts import check_target_texts, check_texts
@@ -207,7 +207,7 @@ def test_a_missing_text_in_either_column_of_a_pair_is_found(make_classifier, pai
         ([enum.Enum("Word", {"A": "a"}, type=str).A], ["a"]),
         (["a\0", "\0"], ["a\0", "\0"]),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_texts_are_read_from_what_else_holds_them(X, rows):
     assert check_texts(X).rows == rows
@@ -262,7 +262,7 @@ def test_what_has_no_rows_of_texts_is_refused(X):
         ({"a", "b"}, TypeError, ["set"]),
         (pd.DataFrame({"y": ["a"]}), TypeError, ["DataFrame"]),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_a_target_that_is_no_text_is_refused_by_name_and_row(y, builtin, parts):
     with raises(builtin, "y_val", *parts):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import raises
+from helpers import named, raises
 
 from sklopa._cache.disk import DiskStore
 from sklopa._storage import files, lock, read
@@ -238,7 +238,7 @@ def test_nothing_is_saved_that_would_be_too_much_to_load(tmp_path):
         {"attn_implementation": "me/kernel"}, {"text_config": {"_attn_implementation": "me/k"}},
         {"attn_implementation": {"": "sdpa", "vision": "me/kernel"}}, {"a": [{"auto_map": 1}]},
     ],
-    ids=repr,
+    ids=named,
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_settings_that_run_code_are_refused(tmp_path, settings, name):
@@ -257,7 +257,7 @@ PATHS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", PATHS, ids=repr)
+@pytest.mark.parametrize("path", PATHS, ids=named)
 def test_a_missing_path_stays_a_path(path):
     assert not looks_like_repository(path)
 

@@ -13,7 +13,7 @@ import sklearn
 import skops.io
 import tiny
 import tiny_vision
-from helpers import assert_same_state, raises, weights_of
+from helpers import assert_same_state, named, raises, weights_of
 
 import sklopa
 from sklopa import (
@@ -108,7 +108,7 @@ def test_every_fitted_attribute_that_must_be_there_is_asked_for(fitted):
         {"_target_scale": np.ones((1, 1))}, {"_target_scale": np.zeros(1)},
         {"_target_scale": np.array([np.inf])},
     ],
-    ids=repr,
+    ids=named,
 )  # fmt: skip
 def test_a_forged_regressor_is_refused(all_four, changes):
     with pytest.raises(InvalidArchive):
@@ -124,7 +124,7 @@ def test_a_forged_regressor_is_refused(all_four, changes):
         {"template": {"pattern": "{text.__class__}"}},
         {"template": {"pattern": 3}}, {"hook": 1}, {"backbone": "org/model"},
     ],
-    ids=repr,
+    ids=named,
 )  # fmt: skip
 def test_a_forged_design_is_refused(fitted, changes):
     with pytest.raises(InvalidArchive):
@@ -171,7 +171,7 @@ def test_what_runs_in_this_process_keeps_what_its_caller_allowed(kind, copied):
         {"attn_implementation": ["sdpa"]}, {"model": None}, {"objects": (1, 2)},
         {"device_map": {"": "disk"}}, {"quantization_config": object()}, {"revision": 3},
     ],
-    ids=repr,
+    ids=named,
 )  # fmt: skip
 def test_a_description_from_a_file_asks_for_nothing_that_is_fetched_or_written(changes):
     made = Backbone.__new__(Backbone)
@@ -272,7 +272,7 @@ def test_reading_a_value_makes_no_folder(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("label", [object(), {"a": 1}, [1], Backbone("org/model")], ids=repr)
+@pytest.mark.parametrize("label", [object(), {"a": 1}, [1], Backbone("org/model")], ids=named)
 def test_labels_are_texts_numbers_dates_and_bytes(all_four, label):
     classes = np.array([None, None], dtype=object)
     classes[0], classes[1] = "a", label
