@@ -14,6 +14,7 @@ from sklopa._estimators.load import load
 from sklopa._estimators.regressor import LoPARegressor
 from sklopa._loading.description import Backbone
 from sklopa._loading.shared import load_model
+from sklopa._onnx.predictor import OnnxPredictor
 from sklopa._version import __version__
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LoPAGenerator",
     "LoPAImageClassifier",
     "LoPARegressor",
+    "OnnxPredictor",
     "__version__",
     "cache_clear",
     "cache_info",

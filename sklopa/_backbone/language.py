@@ -327,5 +327,5 @@ def pool(states: Tensor, tokens: TokenBatch, pooling: str) -> Tensor:
 
 def states_of(states: Tensor, position: Tensor) -> Tensor:
     """States (B, D) at one position (B,) of each row."""
-    rows = torch.arange(len(states), device=states.device)
+    rows = torch.arange(states.shape[0], device=states.device)
     return states[rows, position]

@@ -231,9 +231,9 @@ def _making_room(rows: _Rows) -> Any:
 
 def _put(states: Tensor, values: Tensor, start: Tensor) -> Tensor:
     """States (B, T, D) with `values` (B, P, D) in place of rows from `start` on."""
-    copies = len(states) // len(values)  # beams of one row stand next to each other
+    copies = states.shape[0] // values.shape[0]  # beams of one row stand next to each other
     values, start = (x.repeat_interleave(copies, dim=0) for x in (values, start))
-    rows = torch.arange(len(states), device=states.device).unsqueeze(1)
+    rows = torch.arange(states.shape[0], device=states.device).unsqueeze(1)
     columns = start.unsqueeze(1) + torch.arange(values.shape[1], device=states.device)
     return states.index_put((rows, columns), values.to(states.dtype))
 

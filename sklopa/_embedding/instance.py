@@ -60,7 +60,8 @@ def embed_rows(
     """
     if rows and isinstance(rows[0], tuple):
         texts = [text for column in zip(*rows, strict=True) for text in column]
-        return embed_rows(frozen, texts, max_tokens, memory, n_views).each(_compared)
+        views = embed_rows(frozen, texts, max_tokens, memory, n_views)
+        return views.each(lambda columns: compared(*columns.chunk(2)))
     namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens, n_views)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
@@ -105,7 +106,6 @@ def _embed_batch(
     return as_views(frozen, seen, batch).joined().cpu().numpy()
 
 
-def _compared(columns: Tensor) -> Tensor:
-    """One vector (n, 2 D) for each pair, from those (2 n, D) of all first and all second texts."""
-    u, v = columns.chunk(2)
+def compared(u: Tensor, v: Tensor) -> Tensor:
+    """One vector (n, 2 D) for each pair, from those (n, D) of its first and its second text."""
     return torch.cat([(u - v).abs(), u * v], dim=1)

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from sklopa._estimators.parameters import PromptParameters, rules_of
-from sklopa._inputs.columns import check_lengths
+from sklopa._inputs.columns import check_lengths, check_same_columns
 from sklopa._inputs.rules import (
     COLUMN,
     NONE,
@@ -202,7 +202,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 raise InvalidInput("y_val was given without X_val; give both, or neither.")
             return None
         watched = self._read_inputs(X_val)
-        _check_same_columns(watched, inputs.n_columns, inputs.names, type(self).__name__)
+        check_same_columns(watched, inputs.n_columns, inputs.names, type(self).__name__)
         check_lengths(len(watched), y_val=y_val)
         return Examples(watched.rows, task.encode(y_val, len(watched), name="y_val"))
 
@@ -360,7 +360,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _check_columns(self, inputs: Inputs) -> None:
         names = getattr(self, "feature_names_in_", None)
-        _check_same_columns(inputs, self.n_features_in_, names, type(self).__name__)
+        check_same_columns(inputs, self.n_features_in_, names, type(self).__name__)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
@@ -600,17 +600,3 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 def _is_ours(kind: type) -> bool:
     """Whether a class is one of the library's, and not a user's subclass."""
     return kind.__module__.split(".")[0] == "sklopa"
-
-
-def _check_same_columns(inputs: Inputs, n_columns: int, names: Any, owner: str) -> None:
-    """Raise unless X has the columns of the rows that were fitted on."""
-    if inputs.n_columns != n_columns:
-        raise InvalidInput(
-            f"X has {inputs.n_columns} features, but {owner} is expecting {n_columns} features as "
-            "input (1 for texts, 2 for text pairs)."
-        )
-    if inputs.names is not None and names is not None and list(inputs.names) != list(names):
-        raise InvalidInput(
-            "The feature names should match those that were passed during fit: fitted with "
-            f"{list(names)}, got {list(inputs.names)}."
-        )

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklopa._estimators.classifying import ClassifierBase
+from sklopa._estimators.onnx import OnnxMixin
 from sklopa._estimators.parameters import TextParameters, parameter
 from sklopa._inputs.rules import NONE, instance_of, one_of
 from sklopa._loading.description import as_backbone
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @public("sklopa")
 @dataclass(eq=False, repr=False)
-class LoPAClassifier(ClassifierBase, TextParameters):
+class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
     """Classify texts with a frozen language model and a soft prompt for each text.
 
     LoPA (low-rank prompt adaptation) puts P learned rows in front of the embedded text. The rows
@@ -40,7 +41,7 @@ class LoPAClassifier(ClassifierBase, TextParameters):
         How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
-    bottleneck : int, default=256
+    bottleneck : int, default=16
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     prompt_layer : int, default=0

@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin
 
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
+from sklopa._estimators.onnx import OnnxMixin
 from sklopa._estimators.parameters import LayerParameters, TextParameters
 from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import VECTOR, integer
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 @public("sklopa")
 @dataclass(eq=False, repr=False)
-class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, TextParameters):
+class LoPARegressor(
+    OnnxMixin, RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, TextParameters
+):
     """Predict numbers from texts with a frozen language model and a soft prompt for each text.
 
     The same as :class:`LoPAClassifier` with squared error in the place of cross entropy. The
@@ -43,7 +46,7 @@ class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, Te
         How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
-    bottleneck : int, default=256
+    bottleneck : int, default=16
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     prompt_layer : int, default=0

@@ -206,3 +206,22 @@ def first_missing(values: np.ndarray) -> int | None:
     if not kinds:
         return None
     return next((i for i, value in enumerate(values) if is_missing(value)), None)
+
+
+def check_same_columns(inputs: Any, n_columns: int, names: Any, owner: str) -> None:
+    """Raise unless X has the columns of the rows that were fitted on.
+
+    Raises
+    ------
+    InvalidInput
+    """
+    if inputs.n_columns != n_columns:
+        raise InvalidInput(
+            f"X has {inputs.n_columns} features, but {owner} is expecting {n_columns} features as "
+            "input (1 for texts, 2 for text pairs)."
+        )
+    if inputs.names is not None and names is not None and list(inputs.names) != list(names):
+        raise InvalidInput(
+            "The feature names should match those that were passed during fit: fitted with "
+            f"{list(names)}, got {list(inputs.names)}."
+        )

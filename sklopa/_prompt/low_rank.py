@@ -81,7 +81,7 @@ class LowRankPrompt(nn.Module):
         if self.task is None:
             return self._instance_part(self._drop(embedding))
         if self.rank == 0:
-            return self.task.expand(len(embedding), -1, -1)
+            return self.task.expand(embedding.shape[0], -1, -1)
         instance = self._instance_part(self._drop(embedding))  # (B, P, D)
         if self.gate == "sigmoid":
             return self.task * torch.sigmoid(instance)

@@ -106,9 +106,9 @@ def _write_folder(folder: Path, manifest: dict, tensors: bytes, models: Models) 
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _put(folder / manifest["weights"]["file"], tensors)
+        put(folder / manifest["weights"]["file"], tensors)
         described = {name: _put_model(folder, name, save) for name, save in models.items()}
-        _put(folder / MANIFEST, seal(manifest | {"models": described}))
+        put(folder / MANIFEST, seal(manifest | {"models": described}))
     except BaseException:
         _sweep(folder, _named_in(folder))
         if new:
@@ -209,7 +209,8 @@ def _write_zip(path: Path, entries: dict[str, bytes]) -> None:
             archive.writestr(name, data)
 
 
-def _put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
     with _replacing(path) as file:
         file.write(data)
 

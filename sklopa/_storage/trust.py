@@ -253,10 +253,16 @@ def _check_words(design: Design) -> None:
         if len(words) != design.n_outputs:
             raise refused(f"it has {len(words)} words and {design.n_outputs} outputs")
     if template is not None:
-        _check_template(template)
+        check_template(template)
 
 
-def _check_template(template: Template) -> None:
+def check_template(template: Template) -> None:
+    """Raise unless a template is a text that asks for texts alone.
+
+    Raises
+    ------
+    InvalidArchive
+    """
     marks = (template.mask_token, template.mask_id, template.special_tokens)
     kinds: tuple[Any, ...] = ((str, type(None)), (int, type(None)), bool)
     fits = [isinstance(mark, kind) for mark, kind in zip(marks, kinds, strict=True)]

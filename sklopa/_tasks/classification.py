@@ -103,6 +103,10 @@ class SingleLabel(LabelTask):
         """Cross entropy of each row, (B,)."""
         return F.cross_entropy(outputs, target, reduction="none")
 
+    def reported(self, outputs: Tensor) -> Tensor:
+        """Probabilities (B, C)."""
+        return outputs.softmax(dim=1)
+
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features. Training rows need not have all classes."""
         n_rows, n_features = rows.features.shape
@@ -133,6 +137,10 @@ class SeveralLabels(LabelTask):
     def loss(self, outputs: Tensor, target: Any) -> Tensor:
         """Binary cross entropy of each row, (B,): the mean over the classes."""
         return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(dim=1)
+
+    def reported(self, outputs: Tensor) -> Tensor:
+        """Probabilities (B, C), each class by itself."""
+        return outputs.sigmoid()
 
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features for each class."""

@@ -82,6 +82,10 @@ class Task(ABC):
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """Outputs (n, C) as what users see."""
 
+    def reported(self, outputs: Tensor) -> Tensor:
+        """Outputs (B, C) as probabilities, or as numbers in the units of y; see `OnnxPredictor`."""
+        raise NotImplementedError  # only tasks with outputs are asked
+
     @abstractmethod
     def fitted(self) -> dict[str, Any]:
         """Attributes of an estimator that the task is made from again."""

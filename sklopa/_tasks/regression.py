@@ -75,6 +75,10 @@ class Regression(Task):
         values = restore(outputs, self.mean, self.scale)
         return values[:, 0] if self.n_outputs == 1 else values
 
+    def reported(self, outputs: Tensor) -> Tensor:
+        """Numbers (B, K) in the units of y."""
+        return outputs * torch.tensor(self.scale).float() + torch.tensor(self.mean).float()
+
     def fitted(self) -> dict[str, Any]:
         """Number of columns, and the units of each."""
         names = ("n_outputs_", "_target_mean", "_target_scale")

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sklopa._tokens.tokens import Tokens
+
 
 class Item(Protocol):
     """One input of the frozen backbone: the tokens of a text, or an image."""
@@ -38,39 +40,6 @@ class AnyBatch(Protocol):
 def collate(rows: Sequence[Item]) -> AnyBatch:
     """Rows of one kind as one batch."""
     return rows[0].collate(rows)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of one input, before it meets a batch.
-
-    Attributes
-    ----------
-    ids : ndarray of shape (T,), int64
-    types : ndarray of shape (T,), int64, or None
-        Which of the two texts of a pair a token belongs to.
-    slot : int
-        Index of the token whose state a verbaliser reads, or that predicts the first token of
-        a target; -1 for the last one.
-    target : ndarray of shape (K,), int64, or None
-        Tokens to be generated, the end token included.
-    states : Tensor of shape (T, D), or None
-        What the layer of the prompt reads of them, where that is known.
-    """
-
-    ids: np.ndarray
-    types: np.ndarray | None = None
-    slot: int = -1
-    target: np.ndarray | None = None
-    states: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @staticmethod
-    def collate(rows: Sequence[Tokens]) -> TokenBatch:
-        """Rows as one batch."""
-        return TokenBatch.collate(list(rows))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from sklopa._cache import process
 from sklopa._inputs.texts import Row
-from sklopa._tokens.batch import Tokens
 from sklopa._tokens.template import Template
+from sklopa._tokens.tokens import Tokens
 from sklopa.errors import InvalidParameter
 
 
@@ -113,7 +113,7 @@ class TextReader:
     def _as_tokens(self, encoded: dict[str, list]) -> Tokens:
         ids, types = encoded["input_ids"], encoded.get("token_type_ids")
         if not ids:  # a tokenizer without special tokens, given an empty text
-            ids, types = [self._stand_in()], None if types is None else [0]
+            ids, types = [self.stand_in], None if types is None else [0]
         slot = -1
         if self.template is not None and self.template.mask_id is not None:
             slot = ids.index(self.template.mask_id) if self.template.mask_id in ids else -1
@@ -125,7 +125,9 @@ class TextReader:
         as_array = lambda values: np.asarray(values, dtype=np.int64)  # noqa: E731
         return Tokens(as_array(ids), None if types is None else as_array(types), slot)
 
-    def _stand_in(self) -> int:
+    @property
+    def stand_in(self) -> int:
+        """The token that stands for a text without any."""
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if getattr(self.tokenizer, name, None) is not None:
                 return getattr(self.tokenizer, name)

@@ -74,7 +74,7 @@ def test_only_names_of_our_own_form_are_removed(archive):
 
 
 def test_a_writer_that_fails_removes_what_it_made_and_no_more(archive, monkeypatch):
-    before, put = names_in(archive), files._put
+    before, put = names_in(archive), files.put
 
     def fail(path, data):
         if path.name == "manifest.json":

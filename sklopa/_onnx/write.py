@@ -1,0 +1,187 @@
+"""A fitted task -> files that `OnnxPredictor` reads: graph, weights, tokenizer and what they mean.
+
+A graph holds what was trained. The frozen model's weights lie in a file beside it, named after its
+content, at the place where ONNX looks for external data: tasks over one model share one copy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+import torch
+
+from sklopa._backbone.language import as_language_model
+from sklopa._network.prepare import token_limit
+from sklopa._onnx.graph import ROW, OnnxGraph
+from sklopa._onnx.read import FORMAT, graph_file, manifest_file
+from sklopa._onnx.weights import header_of
+from sklopa._storage import files
+from sklopa._storage.lock import writing_at
+from sklopa._tasks.fitted import FittedTask
+from sklopa._version import __version__
+from sklopa.errors import MissingDependency, NotWritten, UnsupportedBackbone
+
+_SMALL = 1024  # bytes of a constant that stays in the graph
+
+
+def write_onnx(fitted: FittedTask, path: Path, described: dict[str, Any]) -> None:
+    """Write a fitted task as ONNX.
+
+    Parameters
+    ----------
+    fitted : FittedTask
+    path : Path
+        Name of the graph; its suffix may be left out.
+    described : dict
+        What the reader has to know of the estimator.
+
+    Raises
+    ------
+    UnsupportedBackbone
+        If the pipe cannot be put into one graph, or the tokenizer into one file.
+    MissingDependency, NotWritten
+    """
+    _check(fitted)
+    graph = OnnxGraph(fitted.network, fitted.task.reported)
+    model = _traced(graph)
+    weights = _take_out(model, graph)
+    tokenizer = _tokenizer_text(fitted).encode()
+    beside = {_named("weights", weights, "safetensors"): weights,
+              _named("tokenizer", tokenizer, "json"): tokenizer}  # fmt: skip
+    names = dict(zip(("weights", "tokenizer"), beside, strict=True))
+    data = model.SerializeToString(deterministic=True)
+    manifest = {
+        "format": FORMAT, "sklopa": __version__, "inputs": graph.inputs,
+        "graph": {"sha256": hashlib.sha256(data).hexdigest()},
+        **{kind: {"file": name, "sha256": hashlib.sha256(beside[name]).hexdigest()}
+           for kind, name in names.items()},
+        "reading": _reading(fitted, graph), **described,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing_at(path):
+            for name, content in beside.items():
+                if not (path.parent / name).exists():
+                    files.put(path.parent / name, content)
+            files.put(graph_file(path), data)
+            files.put(manifest_file(path), files.seal(manifest))
+    except OSError as error:
+        raise NotWritten(f"{str(path)!r} could not be written ({error}).") from error
+
+
+def _check(fitted: FittedTask) -> None:
+    design, owner = fitted.network.design, fitted.owner
+    frozen = as_language_model(fitted.network.live().frozen)
+    reason = None
+    if design.encoder != design.backbone or design.train_encoder:
+        reason = "it has an encoder of its own; fit it with encoder=None, train_encoder=False"
+    elif design.template is not None and not design.template.special_tokens:
+        reason = "its template is a chat template, which is not put into a graph"
+    elif frozen.dtype != torch.float32:
+        reason = f"its backbone is held in {frozen.dtype}; load it with dtype='float32'"
+    if reason:
+        raise UnsupportedBackbone(f"{owner} cannot be written as ONNX: {reason}.")
+
+
+def _traced(graph: OnnxGraph) -> Any:
+    """The graph as ONNX has it."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependency(
+            "Writing ONNX needs the package onnx: pip install onnx onnxruntime."
+        ) from error
+    axes = {name: {0: "rows", 1: name.rpartition("_")[0]} for name in graph.inputs}
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that are constant for these shapes, as meant
+        target = Path(folder, "graph.onnx")
+        torch.onnx.export(
+            graph.eval(), graph.example(), str(target), input_names=graph.inputs,
+            output_names=["outputs"], dynamic_axes=axes | {"outputs": {0: "rows"}},
+            opset_version=17, do_constant_folding=False, dynamo=False,
+        )  # fmt: skip
+        return onnx.load(str(target))
+
+
+def _take_out(model: Any, graph: OnnxGraph) -> bytes:
+    """Move the frozen weights out of a graph, into the bytes of a safetensors file.
+
+    Each is named after its content there, and in the graph.
+    """
+    from onnx import TensorProto, numpy_helper
+    from onnx.external_data_helper import set_external_data
+
+    trained = {f"task.{name}" for name in graph.task.state_dict()}
+    names, values = {}, {}
+    for tensor in model.graph.initializer:
+        if tensor.name not in trained and len(tensor.raw_data) >= _SMALL:
+            array = numpy_helper.to_array(tensor)
+            digest = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+            digest.update(tensor.raw_data)
+            names[tensor.name] = digest.hexdigest()[:32]
+            values[names[tensor.name]] = array
+    data = safetensors.numpy.save(dict(sorted(values.items())))
+    start, entries = header_of(data)
+    kept = {}
+    for tensor in model.graph.initializer:
+        if tensor.name in names:
+            tensor.name = names[tensor.name]
+            begin, end = entries[tensor.name]["data_offsets"]
+            set_external_data(tensor, _named("weights", data, "safetensors"), start + begin,
+                              end - begin)  # fmt: skip
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+        kept[tensor.name] = tensor
+    kept = [TensorProto.FromString(t.SerializeToString()) for t in kept.values()]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    _rename(model.graph, names)
+    return data
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Give the inputs of all nodes their new names, also within branches."""
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = names.get(name, name)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)
+
+
+def _named(kind: str, data: bytes, suffix: str) -> str:
+    return f"{kind}-{hashlib.sha256(data).hexdigest()[:16]}.{suffix}"
+
+
+def _tokenizer_text(fitted: FittedTask) -> str:
+    tokenizer = as_language_model(fitted.network.live().frozen).tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UnsupportedBackbone(
+            f"The tokenizer of {fitted.network.design.backbone.model!r} is written in Python, and "
+            "cannot be put into one file. Use a model with a fast tokenizer."
+        )
+    return backend.to_str()
+
+
+def _reading(fitted: FittedTask, graph: OnnxGraph) -> dict[str, Any]:
+    """How texts become tokens."""
+    design = fitted.network.design
+    frozen = as_language_model(fitted.network.live().frozen)
+    row = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
+    template = None if design.template is None else dict(vars(design.template))
+    reader = frozen.reader(row, design.template)
+    return {
+        "limits": {
+            name: row if name == ROW else token_limit(frozen, design.max_length, 0)
+            for name in graph.texts
+        },
+        "with_types": graph.with_types,
+        "template": template,
+        "stand_in": reader.stand_in,
+    }
