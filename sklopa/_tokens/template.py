@@ -56,11 +56,14 @@ class Template:
         return self._around(self.pattern)
 
     def _around(self, said: str, prompt: str = "") -> str:
-        if said or self.before is None:  # a message of nothing has no joint
-            said = self.joint + said
         said = said.lstrip() if "l" in self.trims else said
-        said = said.rstrip() if "r" in self.trims else said
-        return f"{self.before or ''}{prompt}{said}{self.behind}"
+        if self.before is None:
+            return self.joint + self._trimmed(said) + self.behind
+        said = self.joint + said if said else ""  # a message of nothing has no joint
+        return self.before + prompt + self._trimmed(said) + self.behind
+
+    def _trimmed(self, said: str) -> str:
+        return said.rstrip() if "r" in self.trims else said
 
 
 def chat_template(tokenizer: Any, pattern: str, *, prompted: bool = True) -> Template | None:
@@ -80,24 +83,25 @@ def chat_template(tokenizer: Any, pattern: str, *, prompted: bool = True) -> Tem
     """
     if getattr(tokenizer, "chat_template", None) is None:
         return None
-    by_parts = f"{_PROMPT}{_TEXT}" in _with_parts(tokenizer, _TEXT)
+    by_parts = f"{_PROMPT}{_TEXT}" in _with_parts(tokenizer, [_PROMPT, _TEXT])
+    lead = [_PROMPT] if prompted else []
     # Servers give a template that knows no parts one text, of a line for each part.
-    joint = "" if by_parts else "\n"
+    joint = "\n" if prompted and not by_parts else ""
 
     def shown(text: str) -> str:
         if by_parts:
-            return _with_parts(tokenizer, text)
-        return _rendered(tokenizer, f"{_PROMPT}{joint}{text}")
+            return _with_parts(tokenizer, [*lead, text])
+        return _rendered(tokenizer, joint.join([*lead, text]))
 
-    parts = shown(_TEXT).split(f"{_PROMPT}{joint}{_TEXT}")
-    if len(parts) != 2:
+    around = shown(_TEXT).split(joint.join([*lead, _TEXT]))
+    if len(around) != 2:
         raise InvalidParameter(
             "The tokenizer's chat template does not repeat what a user says once and unchanged, "
             "so the prompt has no place in it. Use chat_template=None."
         )
-    before, behind = parts
+    before, behind = around
     spaced = shown(f" {_TEXT} ")
-    trims = "" if spaced.startswith(f"{before}{_PROMPT}{joint} {_TEXT}") else "l"
+    trims = "" if spaced.startswith(before + joint.join([*lead, f" {_TEXT}"])) else "l"
     trims += "" if spaced.endswith(f"{_TEXT} {behind}") else "r"
     chat = Template(pattern, special_tokens=False, behind=behind, trims=trims)
     if not prompted:
@@ -105,10 +109,10 @@ def chat_template(tokenizer: Any, pattern: str, *, prompted: bool = True) -> Tem
     return replace(chat, before=before, joint=joint)
 
 
-def _with_parts(tokenizer: Any, text: str) -> str:
+def _with_parts(tokenizer: Any, texts: list[str]) -> str:
     """What the template makes of a message in parts; nothing if it knows no parts."""
     try:
-        return _rendered(tokenizer, [{"type": "text", "text": part} for part in (_PROMPT, text)])
+        return _rendered(tokenizer, [{"type": "text", "text": text} for text in texts])
     except Exception:  # it may fail in any way: the template is not ours
         return ""
 

@@ -43,7 +43,7 @@ def decode_embeds(encoded, width, dtype, enabled=True):
         )
     if not tensor.is_floating_point():
         raise Refusal(f"`prompt_embeds` dtype {tensor.dtype} is not a floating-point type")
-    return tensor.to(dtype)
+    return tensor if dtype is None else tensor.to(dtype)
 
 
 class FakeServer:

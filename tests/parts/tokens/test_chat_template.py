@@ -36,33 +36,35 @@ class Words:
         return text
 
 
-def as_served(template, parts, text):
-    """What vLLM makes of a message of a prompt and a text, by the two ways that it has."""
-    if parts:
-        content = [{"type": "text", "text": part} for part in ("<Z>", text)]
+def as_served(template, by_parts, parts):
+    """What vLLM makes of the parts of a message, by the two ways that it has."""
+    if by_parts:
+        content = [{"type": "text", "text": part} for part in parts]
     else:
-        content = "\n".join(part for part in ("<Z>", text) if part)
+        content = "\n".join(part for part in parts if part)
     return Words(template).apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
 
 
-@pytest.mark.parametrize(("template", "parts"), [
-    (ONE_TEXT, False), (TRIMMED, False), (PARTS, True), (TRIMMED_PARTS, True),
-])  # fmt: skip
+KINDS = [(ONE_TEXT, False), (TRIMMED, False), (PARTS, True), (TRIMMED_PARTS, True)]
+
+
+@pytest.mark.parametrize(("template", "by_parts"), KINDS)
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_text_around_a_prompt_is_the_servers(template, parts, text):
+def test_the_text_around_a_prompt_is_the_servers(template, by_parts, text):
     found = chat_template(Words(template), "{text}")
     assert found.before == "<u>"
-    assert found.render(text, "<Z>") == as_served(template, parts, text)
+    assert found.render(text, "<Z>") == as_served(template, by_parts, ["<Z>", text])
     assert found.message(text) == text
 
 
-@pytest.mark.parametrize("template", [ONE_TEXT, TRIMMED, PARTS])
-def test_without_a_prompt_it_is_the_template_around_the_text_alone(template):
-    found = chat_template(Words(template), "{text} was", prompted=False)
+@pytest.mark.parametrize(("template", "by_parts"), KINDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_without_a_prompt_it_is_the_template_around_the_text_alone(template, by_parts, text):
+    found = chat_template(Words(template), "{text}", prompted=False)
     assert found.before is None
-    assert found.render("good") == "<u>good was</u><a>"
+    assert found.render(text) == as_served(template, by_parts, [text])
 
 
 def test_pairs_and_braces_are_filled_in_once():
