@@ -271,7 +271,7 @@ def _like(model, seed):
     """Another task: a copy with weights of its own."""
     random, other, state = np.random.RandomState(seed), copy.copy(model), model.__getstate__()
     noisy = {
-        name: value * random.uniform(0.99, 1.01, value.shape).astype(np.float32)
+        name: np.asarray(value * random.uniform(0.99, 1.01, value.shape), dtype=np.float32)
         for name, value in state["_weights"].items()
     }
     other.__setstate__(state | {"_weights": noisy})
