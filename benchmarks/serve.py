@@ -3,15 +3,19 @@
     python benchmarks/serve.py tasks
     python benchmarks/serve.py save-default --model DIR
     python benchmarks/serve.py server --model DIR --vllm-python PYTHON --eager --lora 4
+    python benchmarks/serve.py clients --model DIR --vllm-python PYTHON --eager
 
 "tasks" compares `MultiTaskPredictor` with one estimator after the other and shows the bytes that
 a task stores. "server" starts vLLM from an environment of its own and compares LoPA prompts with
-plain text of the same number of tokens, and with LoRA adapters on the server. DIR holds a causal
-language model as `save_pretrained` leaves it; "save-default" writes the default one there.
+plain text of the same number of tokens, and with LoRA adapters on the server. "clients" has many
+tasks in one process, which ask one server at once. DIR holds a causal language model as
+`save_pretrained` leaves it; "save-default" writes the default one there.
 """
 
 import argparse
 import asyncio
+import copy
+import gc
 import json
 import os
 import pickle
@@ -21,6 +25,7 @@ import subprocess
 import tempfile
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -30,7 +35,7 @@ import numpy as np
 from harness import machine, print_header, print_row
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
-from sklopa.serving import PLAIN_CHAT_TEMPLATE, MultiTaskPredictor, PromptClient
+from sklopa.serving import MultiTaskPredictor, PromptClient
 
 WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
 FILL = " the"  # one token in most vocabularies
@@ -110,8 +115,7 @@ def vllm(python, model, *options):
     command = [
         python, "-m", "vllm.entrypoints.openai.api_server", "--model", model,
         "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port),
-        "--max-model-len", "512", "--enable-prompt-embeds",
-        "--chat-template", PLAIN_CHAT_TEMPLATE, *options,
+        "--max-model-len", "512", "--enable-prompt-embeds", *options,
     ]  # fmt: skip
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
     environment.pop("PYTHONPATH", None)
@@ -162,14 +166,20 @@ async def _send(url, bodies, at_once):
     return time.perf_counter() - started, sum(tokens)
 
 
+def fit_task(options, texts):
+    """A generator that has seen a few rows: what it says does not matter here."""
+    model = LoPAGenerator(
+        Backbone(options.model, dtype=options.dtype), rank=options.rank,
+        encoder="sentence-transformers/all-MiniLM-L6-v2", max_iter=1, random_state=0,
+        max_new_tokens=options.new_tokens,
+    )  # fmt: skip
+    return model.fit(texts[:8], [text.split()[0] for text in texts[:8]])
+
+
 def benchmark_server(options):
     """Generated tokens a second: LoPA prompts, plain text of equal length, LoRA adapters."""
     texts = make_texts(options.rows)
-    model = LoPAGenerator(
-        options.model, rank=options.rank, encoder="sentence-transformers/all-MiniLM-L6-v2",
-        max_iter=1, random_state=0,
-    )  # fmt: skip
-    model.fit(texts[:8], [text.split()[0] for text in texts[:8]])
+    model = fit_task(options, texts)
     client = PromptClient(model, "http://localhost")
     written = client.to_prompt_embeds(texts)
     chats = [json.dumps(_body(options, {"messages": m})).encode() for m in client.messages(texts)]
@@ -177,19 +187,15 @@ def benchmark_server(options):
     made = [json.dumps(_body(options, one.body)).encode() for one in written]
     lengths = [len(one.tensor) for one in written]
     print(f"{options.rows} rows, {options.new_tokens} new tokens, {options.at_once} at once;")
-    print(machine())
-    kib, stored = np.mean([len(body) for body in made]) / 1024, len(pickle.dumps(model)) / 2**20
-    print(f"A LoPA request has {np.mean(lengths):.0f} positions and {kib:.0f} KiB")
-    print(f"As messages it is the text and {beside:.1f} KiB")
-    print(f"A task stores {stored:.2f} MiB\n")
-    _, tokenizer = load_model(options.model)
-    ids = tokenizer(FILL, add_special_tokens=False)["input_ids"][:1]
-    plain = [json.dumps(_body(options, {"prompt": ids * n})).encode() for n in lengths]
-    runs = {"plain text of equal length": plain, "LoPA prompts": made, "LoPA messages": chats}
+    print(f"{options.dtype}; {machine()}")
+    print(f"A request has {np.mean(lengths):.0f} positions; as messages it is the text and")
+    print(f"{beside:.1f} KiB; a task stores {len(pickle.dumps(model)) / 2**20:.2f} MiB\n")
+    plain = [json.dumps(_body(options, {"prompt": FILL * n})).encode() for n in lengths]
+    runs = {"plain text of equal length": plain, '"completions"': made, '"chat"': chats}
     with tempfile.TemporaryDirectory() as folder:
         extra = ["--enforce-eager"] if options.eager else []
         if options.lora:
-            runs |= _lora_runs(options, Path(folder), lengths, ids)
+            runs |= _lora_runs(options, Path(folder), lengths)
             named = [f"task{i}={folder}/task{i}" for i in range(options.lora)]
             extra += ["--enable-lora", "--max-loras", str(options.lora), "--lora-modules", *named]
         with vllm(options.vllm_python, options.model, "--dtype", options.dtype, *extra) as url:
@@ -202,10 +208,12 @@ def _table(url, runs, options):
         for name, bodies in runs.items():
             took, tokens = asyncio.run(_send(url, bodies, options.at_once))
             speeds[name].append(tokens / took)
-    print_header("requests", "tokens a second", "ratio")
+    print_header("requests", "KiB a request", "tokens a second", "ratio")
     middle = {name: np.median(found[1:]) for name, found in speeds.items()}  # the first warms up
     for name, speed in middle.items():
-        print_row(name, f"{speed:.1f}", f"{speed / middle['plain text of equal length']:.3f}")
+        kib = np.mean([len(body) for body in runs[name]]) / 1024
+        ratio = speed / middle["plain text of equal length"]
+        print_row(name, f"{kib:.1f}", f"{speed:.1f}", f"{ratio:.3f}")
 
 
 def _body(options, prompt):
@@ -215,7 +223,7 @@ def _body(options, prompt):
     return prompt | fixed | fresh | {"ignore_eos": True, "stop": [], "stop_token_ids": []}
 
 
-def _lora_runs(options, folder, lengths, ids):
+def _lora_runs(options, folder, lengths):
     """Random LoRA adapters of rank 8, and requests that go round among them."""
     import peft
     import transformers
@@ -224,15 +232,76 @@ def _lora_runs(options, folder, lengths, ids):
         base = transformers.AutoModelForCausalLM.from_pretrained(options.model)
         config = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
         peft.get_peft_model(base, config).save_pretrained(folder / f"task{i}")
-    bodies = [_body(options, {"prompt": ids * n}) for n in lengths]
+    bodies = [_body(options, {"prompt": FILL * n}) for n in lengths]
     names = [{"model": f"task{i % options.lora}"} for i in range(len(bodies))]
     made = [json.dumps(body | name).encode() for body, name in zip(bodies, names, strict=True)]
     return {f"{options.lora} LoRA adapters": made}
 
 
+# ---------------------------------------------------------------------- many tasks, many clients
+
+
+def benchmark_clients(options):
+    """Requests a second and latency of many tasks in one process, and the memory of a task."""
+    texts = make_texts(max(options.rows, *options.at_once_each))
+    model = fit_task(options, texts)
+    model._network = model._network.stored()
+    Backbone.release_all()  # the frozen model is on the server alone
+    print(f"{options.rows} requests, up to {options.new_tokens} new tokens each, {options.dtype};")
+    print(f"{machine()}\n")
+    extra = ["--enforce-eager"] if options.eager else []
+    with vllm(options.vllm_python, options.model, "--dtype", options.dtype, *extra) as url:
+        PromptClient(model, url, api="chat").predict(texts[:2])  # the encoder is loaded once
+        print_header("tasks", "MiB a task", "clients", "requests a second", "50 %, ms", "99 %, ms")
+        for n_tasks in options.many:
+            before = _resident()
+            clients = [PromptClient(_like(model, i), url, api="chat") for i in range(n_tasks)]
+            for client in clients:
+                client.messages(texts[:1])
+            mib = (_resident() - before) / n_tasks / 2**20
+            for at_once in options.at_once_each:
+                took, waits = _ask_each(clients, texts[: max(options.rows, at_once)], at_once)
+                middle, late = np.percentile(waits, [50, 99]) * 1000
+                cells = (f"{len(waits) / took:.2f}", f"{middle:.0f}", f"{late:.0f}")
+                print_row(str(n_tasks), f"{mib:.2f}", str(at_once), *cells)
+            del clients, client
+
+
+def _like(model, seed):
+    """Another task: a copy with weights of its own."""
+    random, other, state = np.random.RandomState(seed), copy.copy(model), model.__getstate__()
+    noisy = {
+        name: np.asarray(value * random.uniform(0.99, 1.01, value.shape), dtype=np.float32)
+        for name, value in state["_weights"].items()
+    }
+    other.__setstate__(state | {"_weights": noisy})
+    return other
+
+
+def _resident():
+    """Bytes of memory that this process holds."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _ask_each(clients, texts, at_once):
+    """Seconds for one request a text, `at_once` at any time and tasks in turn, and for each."""
+
+    def ask(i):
+        started = time.perf_counter()
+        clients[i % len(clients)].predict(texts[i : i + 1])
+        return time.perf_counter() - started
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(at_once) as pool:
+        waits = list(pool.map(ask, range(len(texts))))
+    return time.perf_counter() - started, waits
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["tasks", "server", "save-default"])
+    parser.add_argument("what", choices=["tasks", "server", "clients", "save-default"])
     parser.add_argument("--model", help="folder or hub id", default=LoPAClassifier().model)
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
@@ -245,8 +314,12 @@ def main():
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--at-once", type=int, default=32, help="requests on their way")
+    parser.add_argument("--many", type=int, nargs="+", default=[1, 16, 100], help="tasks")
+    parser.add_argument(
+        "--at-once-each", type=int, nargs="+", default=[1, 8, 64], help="clients that ask at once"
+    )
     options = parser.parse_args()
-    work = {"tasks": benchmark_tasks, "server": benchmark_server}
+    work = {"tasks": benchmark_tasks, "server": benchmark_server, "clients": benchmark_clients}
     save_default(options.model) if options.what == "save-default" else work[options.what](options)
 
 

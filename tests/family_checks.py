@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from sklopa import Backbone, LoPAClassifier
-from sklopa._backbone.prompted import pad_left, prepend
+from sklopa._backbone.prompted import pad_left, with_prompt
 from sklopa._heads.likelihood import _join, target_logits
 from sklopa._heads.writing import Decoding, _session, write_texts
 from sklopa._loading.live import live_model
@@ -41,7 +41,7 @@ def random_prompt(frozen, n, length=PROMPT_LENGTH):
 def inputs_of(frozen, texts):
     """Prompted texts, as they enter the backbone."""
     tokens = batch_of(frozen, texts)
-    return prepend(random_prompt(frozen, len(texts)), frozen.embed(tokens.ids), tokens)
+    return with_prompt(random_prompt(frozen, len(texts)), frozen.embed(tokens.ids), tokens)
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def words_error(frozen):
     ids = torch.tensor([[7, 8, 9]])
     together = torch.cat([ids, tokens.ids], dim=1)
     types = {} if tokens.types is None else {"token_type_ids": torch.zeros_like(together)}
-    ours = frozen.states(prepend(frozen.embed(ids), frozen.embed(tokens.ids), tokens))
+    ours = frozen.states(with_prompt(frozen.embed(ids), frozen.embed(tokens.ids), tokens))
     mask = torch.ones_like(together)
     theirs = frozen.base(input_ids=together, attention_mask=mask, **types)[0]
     return (ours - theirs).abs().max().item()
@@ -115,7 +115,7 @@ def head_error(frozen):
     """How far the language-model head on our states is from the logits of the whole model."""
     tokens = batch_of(frozen, TEXTS[:1])
     types = {} if tokens.types is None else {"token_type_ids": tokens.types}
-    ours = frozen.lm_logits(frozen.states(prepend(None, frozen.embed(tokens.ids), tokens)))
+    ours = frozen.lm_logits(frozen.states(with_prompt(None, frozen.embed(tokens.ids), tokens)))
     theirs = frozen.model(input_ids=tokens.ids, attention_mask=tokens.mask, **types).logits
     return (ours - theirs).abs().max().item()
 
@@ -138,7 +138,7 @@ def cache_error(frozen):
     sources = frozen.reader(None).read(TEXTS)[0]
     joined = TokenBatch.collate([_join(frozen, source, target) for source in sources])
     prompt = random_prompt(frozen, len(TEXTS))
-    at_once = target_logits(frozen, prepend(prompt, frozen.embed(joined.ids), joined), joined)
+    at_once = target_logits(frozen, with_prompt(prompt, frozen.embed(joined.ids), joined), joined)
     session = _session(frozen, inputs_of(frozen, TEXTS))
     steps = [session.start()]
     steps += [session.step(torch.full((len(TEXTS),), token)) for token in target[:-1].tolist()]
@@ -152,7 +152,7 @@ def generation_effect(frozen):
     tokens = batch_of(frozen, TEXTS)
     prompt = random_prompt(frozen, len(TEXTS))
     embeds = frozen.embed(tokens.ids)
-    first = [_session(frozen, prepend(p, embeds, tokens)).start() for p in (prompt, 0 * prompt)]
+    first = [_session(frozen, with_prompt(p, embeds, tokens)).start() for p in (prompt, 0 * prompt)]
     return (first[0] - first[1]).abs().max().item()
 
 

@@ -16,7 +16,7 @@ from sklopa._backbone.families import Family
 from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._backbone.layer_rows import deep_rows, states_at
 from sklopa._backbone.lm_head import head_logits
-from sklopa._backbone.prompted import PromptedBatch, prepend
+from sklopa._backbone.prompted import PromptedBatch, with_prompt, without_prompt
 from sklopa._cache.content import digest_of_tokenizer
 from sklopa._tokens.batch import TokenBatch
 from sklopa._tokens.template import Template
@@ -163,24 +163,24 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         if prompt is not None and self.prompt_layer > 0:
             return self._states_above(prompt, tokens)
         inputs = self.inputs_behind(prompt, tokens)
-        return self.states(inputs)[:, inputs.prompt_length :]
+        return without_prompt(self.states(inputs), inputs)
 
     def _states_above(self, prompt: Tensor, tokens: TokenBatch) -> Tensor:
         """The same behind prompts that join the states of the texts at a layer."""
         states = self.lower_states(tokens) if tokens.states is None else tokens.states
         states = states[:, : tokens.ids.shape[1]]  # some models fill up to a window
-        inputs = prepend(prompt, states.to(self.dtype), tokens)
+        inputs = with_prompt(prompt, states.to(self.dtype), tokens)
         above = self._above
         entering = states_at(
             self.layers, self.prompt_layer, inputs.embeds, inputs.deep, inputs.start
         )
         with entering, self._attention(inputs):
             out = above(**self._arguments(inputs))[0].float()
-        return out[:, inputs.prompt_length :]
+        return without_prompt(out, inputs)
 
     def inputs_behind(self, prompt: Tensor | None, tokens: TokenBatch) -> PromptedBatch:
-        """What the model reads: prompts in front of the embedded tokens."""
-        return prepend(prompt, self.embed(tokens.ids), tokens)
+        """What the model reads: the embedded tokens with the prompts among them."""
+        return with_prompt(prompt, self.embed(tokens.ids), tokens)
 
     def n_states(self, item: Any) -> int:
         """T, states of one text."""

@@ -68,6 +68,10 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
     template : str, default=None
         For ``head="verbalizer"``: text with ``{text}``, ``{text_pair}`` for pairs, and ``{mask}``
         for masked language models. None puts the mask behind the text.
+    chat_template : {"auto", None}, default="auto"
+        For ``head="verbalizer"`` on a causal language model whose tokenizer has a chat template:
+        "auto" makes the template's text what a user says, with the prompt at the start of that
+        message, and the label word the answer to it. None reads the word behind the text itself.
     verbalizer : dict, default=None
         ``{label: word}`` for ``head="verbalizer"``. None takes the labels themselves.
     max_length : int, default=None
@@ -154,6 +158,7 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
     _: KW_ONLY
     head: str = parameter("linear", one_of("linear", "verbalizer"))
     template: str | None = parameter(None, instance_of(str, named="a text") | NONE)
+    chat_template: str | None = parameter("auto", one_of("auto") | NONE)
     verbalizer: dict | None = parameter(
         None, instance_of(dict, named="a dict {label: word}") | NONE
     )
@@ -174,9 +179,12 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
             return {}
         from sklopa._heads.label_words import make_template, word_ids
         from sklopa._loading.live import live_language_model
+        from sklopa._tokens.template import chat_template
 
         frozen, labels = live_language_model(as_backbone(self.model)), task.fitted()["classes_"]
-        return {
-            "template": make_template(frozen, self.template, n_columns),
-            "word_ids": word_ids(frozen, labels.tolist(), self.verbalizer),
-        }
+        template, chat = make_template(frozen, self.template, n_columns), None
+        if self.chat_template and frozen.family.kind == "decoder":
+            prompted = self.prompt_length > 0
+            chat = chat_template(frozen.tokenizer, template.pattern, prompted=prompted)
+        words = word_ids(frozen, labels.tolist(), self.verbalizer, answers=chat is not None)
+        return {"template": chat or template, "word_ids": words}

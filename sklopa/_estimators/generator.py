@@ -110,8 +110,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     stop : str or list of str, default=None
         Texts that end a row; they are cut off, with all behind them.
     chat_template : {"auto", None}, default="auto"
-        "auto" wraps a source as the tokenizer's chat template has it, where there is one; None
-        feeds the text as it is.
+        "auto" makes a source what a user says in the tokenizer's chat template, where there is
+        one, with the prompt at the start of that message; None feeds the text as it is.
     max_target_length : int, default=None
         Token limit of a training target; None is what the backbone leaves room for.
 
@@ -267,8 +267,13 @@ class LoPAGenerator(BaseLoPA, TextParameters):
                 "'HuggingFaceTB/SmolLM2-135M-Instruct'."
             )
         frozen.require_lm_head()
+        template = None
+        if self.chat_template:
+            pattern = "{text}" if n_columns == 1 else "{text}\n{text_pair}"
+            prompted = self.prompt_length > 0
+            template = chat_template(frozen.tokenizer, pattern, prompted=prompted)
         return {
-            "template": chat_template(frozen.tokenizer, n_columns) if self.chat_template else None,
+            "template": template,
             "generates": True,
             "reserved": self._longest if frozen.family.kind == "decoder" else 0,
         }

@@ -78,9 +78,13 @@ def make_template(frozen: FrozenLanguageModel, pattern: str | None, n_columns: i
 
 
 def word_ids(
-    frozen: FrozenLanguageModel, classes: Sequence[Any], verbalizer: dict | None
+    frozen: FrozenLanguageModel,
+    classes: Sequence[Any],
+    verbalizer: dict | None,
+    *,
+    answers: bool = False,
 ) -> tuple[int, ...]:
-    """The token that stands for each class.
+    """The token that stands for each class, within a sentence or as the answer in a chat.
 
     A masked language model fills one mask, so its words must be single tokens. For a causal one
     the first tokens count, and must differ.
@@ -96,7 +100,7 @@ def word_ids(
         if missing:
             raise InvalidParameter(f"parameter verbalizer has no word for label {missing[0]!r}")
         words = [str(verbalizer[label]) for label in classes]
-    tokens = [_token_ids(frozen.tokenizer, word) for word in words]
+    tokens = [_token_ids(frozen.tokenizer, word, answers) for word in words]
     for word, ids in zip(words, tokens, strict=True):
         if not ids or (frozen.family.kind == "encoder" and len(ids) > 1):
             pieces = frozen.tokenizer.convert_ids_to_tokens(ids)
@@ -114,9 +118,9 @@ def word_ids(
     return tuple(firsts)
 
 
-def _token_ids(tokenizer: Any, word: str) -> list[int]:
+def _token_ids(tokenizer: Any, word: str, answers: bool) -> list[int]:
     # With the space, as the word stands inside a sentence; tokenizers that split on spaces
     # read both the same, and some keep the space as a token of its own.
     ids = tokenizer(" " + word, add_special_tokens=False, verbose=False)["input_ids"]
     alone = tokenizer(word, add_special_tokens=False, verbose=False)["input_ids"]
-    return alone if len(alone) < len(ids) else ids
+    return alone if answers or len(alone) < len(ids) else ids

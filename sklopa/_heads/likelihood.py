@@ -98,6 +98,6 @@ def _join(frozen: FrozenLanguageModel, source: Tokens, target: np.ndarray) -> To
     source, and its decoder gets the target by itself.
     """
     if frozen.family.kind == "encoder-decoder":
-        return Tokens(source.ids, source.types, target=target)
+        return replace(source, slot=-1, target=target)
     ids = np.concatenate([source.ids, target[:-1]])
-    return Tokens(ids, slot=len(source) - 1, target=target)
+    return replace(source, ids=ids, types=None, slot=len(source) - 1, target=target)

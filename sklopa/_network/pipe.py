@@ -84,7 +84,7 @@ class LoPANetwork(nn.Module):
         return self._state_head.features(states, batch)
 
     def inputs(self, batch: Batch) -> PromptedBatch:
-        """What a frozen model of texts reads: prompts in front of the embedded tokens."""
+        """What a frozen model of texts reads: the embedded tokens with the prompts among them."""
         frozen = as_language_model(self.frozen)
         return frozen.inputs_behind(self.prompts(batch), batch.texts)
 

@@ -80,8 +80,8 @@ def _check(fitted: FittedTask) -> None:
     reason = None
     if design.encoder != design.backbone or design.train_encoder:
         reason = "it has an encoder of its own; fit it with encoder=None, train_encoder=False"
-    elif design.template is not None and not design.template.special_tokens:
-        reason = "its template is a chat template, which is not put into a graph"
+    elif design.template is not None and design.template.before is not None:
+        reason = "its prompt stands within a chat template, which is not put into a graph"
     elif frozen.dtype != torch.float32:
         reason = f"its backbone is held in {frozen.dtype}; load it with dtype='float32'"
     if reason:

@@ -263,10 +263,10 @@ def check_template(template: Template) -> None:
     ------
     InvalidArchive
     """
-    marks = (template.mask_token, template.mask_id, template.special_tokens)
-    kinds: tuple[Any, ...] = ((str, type(None)), (int, type(None)), bool)
-    fits = [isinstance(mark, kind) for mark, kind in zip(marks, kinds, strict=True)]
-    if not isinstance(template.pattern, str) or not all(fits):
+    texts = dict.fromkeys(("pattern", "joint", "behind", "trims"), str)
+    marks = {"mask_token": (str, type(None)), "mask_id": (int, type(None)), "special_tokens": bool}
+    kinds: dict[str, Any] = texts | marks | {"before": (str, type(None))}
+    if not all(isinstance(getattr(template, name), kind) for name, kind in kinds.items()):
         raise refused("its template is no text")
     for _, name, form, conversion in Formatter().parse(template.pattern):
         if name not in (None, "text", "text_pair", "mask") or form or conversion:

@@ -1,7 +1,7 @@
 """Tokens of one input, and of a batch, as frozen dataclasses.
 
-Letters used for shapes everywhere in sklopa: B batch, T tokens, P prompt length (rows in
-front of the text), R rank, D backbone width, E encoder width, H bottleneck width,
+Letters used for shapes everywhere in sklopa: B batch, T tokens, P prompt length (rows
+beside the text), R rank, D backbone width, E encoder width, H bottleneck width,
 C classes (columns of the output), L backbone layers.
 """
 
@@ -52,6 +52,7 @@ class TokenBatch:
     mask : Tensor of shape (B, T), int64; 1 for a token, 0 for padding
     types : Tensor of shape (B, T), int64, or None
     slot : Tensor of shape (B,), int64; position of the token to read
+    prompt_at : Tensor of shape (B,), int64; tokens in front of the prompt
     target, target_mask : Tensors of shape (B, K), int64, or None
     states : Tensor of shape (B, T, D), or None
     """
@@ -60,6 +61,7 @@ class TokenBatch:
     mask: Tensor
     types: Tensor | None
     slot: Tensor
+    prompt_at: Tensor
     target: Tensor | None = None
     target_mask: Tensor | None = None
     states: Tensor | None = None
@@ -71,11 +73,12 @@ class TokenBatch:
         kinds = [row.types for row in rows if row.types is not None]
         types = _stack(kinds)[0] if kinds else None
         slot = [row.slot if row.slot >= 0 else max(0, len(row) - 1) for row in rows]
+        prompt_at = torch.tensor([row.prompt_at for row in rows])
         targets = [row.target for row in rows if row.target is not None]
         target, target_mask = _stack(targets) if targets else (None, None)
         known = [row.states for row in rows if row.states is not None]
         states = pad_sequence(known, batch_first=True) if len(known) == len(rows) else None
-        return cls(ids, mask, types, torch.tensor(slot), target, target_mask, states)
+        return cls(ids, mask, types, torch.tensor(slot), prompt_at, target, target_mask, states)
 
     def __len__(self) -> int:
         return len(self.ids)

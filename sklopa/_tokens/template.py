@@ -1,18 +1,22 @@
-"""Text around an input: of a verbaliser, or of a chat."""
+"""Text around an input, of a verbaliser or of a chat, and where the prompt stands in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sklopa._inputs.texts import Row
+from sklopa.errors import InvalidParameter
 
-_PLACE = "SKLOPA-TEXT"  # where the text stands while a chat template is read
+# What stands for the prompt, and for the text, while a chat template is read.
+_PROMPT, _TEXT = "SKLOPA-PROMPT", "SKLOPA-TEXT"
 
 
 @dataclass(frozen=True)
 class Template:
     """Text around an input, with a slot where a verbaliser reads.
+
+    In a chat the prompt stands at the start of the user's message; else in front of everything.
 
     Attributes
     ----------
@@ -22,25 +26,97 @@ class Template:
     mask_id : int or None
     special_tokens : bool
         Whether the tokenizer adds its own; a chat template writes them out itself.
+    before : str or None
+        What a chat has in front of the prompt; None where the prompt comes first.
+    joint, behind : str
+        What stands in front of the filled-in pattern, and behind it.
+    trims : {"", "l", "r", "lr"}
+        Ends of the filled-in pattern that lose their white space.
     """
 
     pattern: str
     mask_token: str | None = None
     mask_id: int | None = None
     special_tokens: bool = True
+    before: str | None = None
+    joint: str = ""
+    behind: str = ""
+    trims: str = ""
 
-    def render(self, row: Row) -> str:
-        """The pattern with `row` filled in."""
+    def message(self, row: Row) -> str:
+        """The pattern with `row` filled in: in a chat, what the user says."""
         text, pair = (row, "") if isinstance(row, str) else row
         return self.pattern.format(text=text, text_pair=pair, mask=self.mask_token or "")
 
+    def render(self, row: Row, prompt: str = "") -> str:
+        """The whole text around `row`, with `prompt` where the prompt stands."""
+        return self._around(self.message(row), prompt)
 
-def chat_template(tokenizer: Any, n_columns: int) -> Template | None:
-    """The tokenizer's chat template around one user message, as a pattern; None if it has none."""
+    def __str__(self) -> str:
+        return self._around(self.pattern)
+
+    def _around(self, said: str, prompt: str = "") -> str:
+        said = said.lstrip() if "l" in self.trims else said
+        if self.before is None:
+            return self.joint + self._trimmed(said) + self.behind
+        said = self.joint + said if said else ""  # a message of nothing has no joint
+        return self.before + prompt + self._trimmed(said) + self.behind
+
+    def _trimmed(self, said: str) -> str:
+        return said.rstrip() if "r" in self.trims else said
+
+
+def chat_template(tokenizer: Any, pattern: str, *, prompted: bool = True) -> Template | None:
+    """A tokenizer's chat template around one message of the user; None if it has none.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer
+    pattern : str, what the user says
+    prompted : bool
+        Whether a prompt stands in the message.
+
+    Raises
+    ------
+    InvalidParameter
+        If the template does not repeat a message.
+    """
     if getattr(tokenizer, "chat_template", None) is None:
         return None
-    message = {"role": "user", "content": _PLACE}
-    pattern = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    slots = "{text}" if n_columns == 1 else "{text}\n{text_pair}"
-    pattern = pattern.replace("{", "{{").replace("}", "}}").replace(_PLACE, slots)
-    return Template(pattern, special_tokens=False)
+    by_parts = f"{_PROMPT}{_TEXT}" in _with_parts(tokenizer, [_PROMPT, _TEXT])
+    lead = [_PROMPT] if prompted else []
+    # Servers give a template that knows no parts one text, of a line for each part.
+    joint = "\n" if prompted and not by_parts else ""
+
+    def shown(text: str) -> str:
+        if by_parts:
+            return _with_parts(tokenizer, [*lead, text])
+        return _rendered(tokenizer, joint.join([*lead, text]))
+
+    around = shown(_TEXT).split(joint.join([*lead, _TEXT]))
+    if len(around) != 2:
+        raise InvalidParameter(
+            "The tokenizer's chat template does not repeat what a user says once and unchanged, "
+            "so the prompt has no place in it. Use chat_template=None."
+        )
+    before, behind = around
+    spaced = shown(f" {_TEXT} ")
+    trims = "" if spaced.startswith(before + joint.join([*lead, f" {_TEXT}"])) else "l"
+    trims += "" if spaced.endswith(f"{_TEXT} {behind}") else "r"
+    chat = Template(pattern, special_tokens=False, behind=behind, trims=trims)
+    if not prompted:
+        return replace(chat, joint=before)
+    return replace(chat, before=before, joint=joint)
+
+
+def _with_parts(tokenizer: Any, texts: list[str]) -> str:
+    """What the template makes of a message in parts; nothing if it knows no parts."""
+    try:
+        return _rendered(tokenizer, [{"type": "text", "text": text} for text in texts])
+    except Exception:  # it may fail in any way: the template is not ours
+        return ""
+
+
+def _rendered(tokenizer: Any, content: Any) -> str:
+    message = {"role": "user", "content": content}
+    return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)

@@ -26,6 +26,8 @@ class Tokens:
     slot : int
         Index of the token whose state a verbaliser reads, or that predicts the first token of
         a target; -1 for the last one.
+    prompt_at : int
+        Tokens in front of the prompt.
     target : ndarray of shape (K,), int64, or None
         Tokens to be generated, the end token included.
     states : Tensor of shape (T, D), or None
@@ -35,6 +37,7 @@ class Tokens:
     ids: np.ndarray
     types: np.ndarray | None = None
     slot: int = -1
+    prompt_at: int = 0
     target: np.ndarray | None = None
     states: Tensor | None = None
 

@@ -69,7 +69,7 @@ class ChatWriter:
         """Texts and instance embeddings of all rows of X; no text is cut."""
         inputs, design = self.fitted.read(X).rows, self.design
         template = design.template
-        texts = [row if template is None else template.render(row) for row in inputs]
+        texts = [row if template is None else template.message(row) for row in inputs]
         if not design.reads_instances:
             return ChatRows(texts, Rows(tokens=[()] * len(texts)))
         encoder = live_model(design.encoder)

@@ -15,7 +15,7 @@ from sklopa.errors import InvalidInput, InvalidParameter, ServerRefused
 from sklopa.serving.http import CHAT, COMPLETIONS, Server, run, together
 from sklopa.serving.verify import Agreement, verify
 
-# For a server's --chat-template: messages pass through it as they are.
+# For the --chat-template of a server whose model has none: messages pass through it as they are.
 PLAIN_CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
     "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{% endfor %}"
@@ -32,7 +32,10 @@ class PromptClient:
     word-embedding table, which is read from its file by itself.
 
     Start the server with ``--enable-prompt-embeds``, and where only trusted users reach it: it
-    unpacks tensors that they send. vLLM 0.30 is the first that bounds what they unpack to.
+    unpacks tensors that they send. The oldest version for that is vLLM 0.30, the first that bounds
+    what they unpack to; before 0.11.1 they could write into its memory (CVE-2025-62164). `verify`
+    warns below 0.30. What is sent from here are dense tensors in the precision of the frozen
+    model: 17 KiB for 10 rows of 576 values in bfloat16, 32 in float32.
 
     Parameters
     ----------
@@ -48,11 +51,13 @@ class PromptClient:
     api_key : str, default=None
         Sent as a bearer token. It is not kept in a pickle of the estimator.
     api : {"completions", "chat", "auto"}, default="completions"
-        "completions" sends the embedded text behind the prompt. "chat" sends messages of the
-        prompt and the plain text, which are small and need nothing of the frozen model here; the
-        server is to be started with ``--chat-template`` and `PLAIN_CHAT_TEMPLATE`, since the
-        estimator's own template is part of the text, and too long a text is refused instead of
-        cut. "auto" asks the server whether it reads such messages as the estimator does.
+        "completions" sends the embedded text with the prompt in it. "chat" sends messages of the
+        prompt and the plain text, which are small and need nothing of the frozen model here; too
+        long a text is refused instead of cut. The server uses the chat template that the
+        estimator was fitted with, the model's own; for a model without one, or an estimator with
+        ``chat_template=None``, it is to be started with ``--chat-template`` and
+        `PLAIN_CHAT_TEMPLATE`. "auto" asks the server whether it reads such messages as the
+        estimator does.
     max_concurrency : int, default=32
         Requests that are on their way at the same time, one for each row.
     patience : float, default=60.0
@@ -174,9 +179,8 @@ class PromptClient:
         """What would be sent: a tensor (P + T, D) and a JSON body for each row.
 
         Needs no server, and no package to talk to one. Send the body to ``/v1/completions``,
-        with the server's name of the model under ``"model"``. The chat endpoint would put its
-        template in front of the prompt, which stands behind it in no training row; here the
-        template is part of the embedded text.
+        with the server's name of the model under ``"model"``. The chat template, if there is one,
+        is part of the embedded text; `messages` gives what the chat endpoint takes.
 
         Parameters
         ----------
@@ -196,9 +200,9 @@ class PromptClient:
     def messages(self, X: Any) -> list[list[dict[str, Any]]]:
         """The ``messages`` of a chat request for each row, for any client of the protocol.
 
-        Each is one message of the user: the soft prompt, then the text with the estimator's own
-        template around it. Needs no server, and of the frozen model nothing. The server is to
-        use `PLAIN_CHAT_TEMPLATE`, or it puts a template around the template.
+        Each is one message of the user: the soft prompt, then the text. Needs no server, and of
+        the frozen model nothing. The server puts the chat template around them that it is started
+        with; `verify` tells whether that is the one of the estimator.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sklopa._backbone.language import as_language_model
-from sklopa._backbone.prompted import PromptedBatch
+from sklopa._backbone.prompted import PromptedBatch, without_prompt
 from sklopa._batches.rows import Batch, Rows
 from sklopa._batches.run import in_order, run_in_batches
 from sklopa._heads.head import StateHead
@@ -82,7 +82,7 @@ def _outputs(
     network: LoPANetwork, batch: Batch, inputs: PromptedBatch, states: Tensor
 ) -> np.ndarray:
     # Without the prompt, and without the padding to others' lengths.
-    own, head = states[:, inputs.prompt_length : inputs.mask.shape[1]], network.head
+    own, head = without_prompt(states, inputs), network.head
     assert isinstance(head, StateHead)  # one that writes texts has a decoding
     outputs = head(head.inputs(head.features(own, batch), batch.views))
     return outputs.float().cpu().numpy()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sklopa._loading.description import Backbone, LiveBackbone
 from sklopa._public import public
+from sklopa._tokens.texts import TextReader
 from sklopa.errors import OldServerWarning
 from sklopa.serving.answers import log_probabilities, prompt_ids
 from sklopa.serving.http import CHAT, Server, Session
@@ -81,18 +82,29 @@ async def _compare_tokens(session: Session, name: str, writer: Any) -> tuple[boo
     from sklopa.serving.requests import GREEDY
 
     design = writer.design
-    rows = writer.read([(_PROBE, _PROBE) if design.pairs else _PROBE])
+    probe = (_PROBE, _PROBE) if design.pairs else _PROBE
+    rows = writer.read([probe])
     asked = GREEDY | {"max_tokens": 1, "return_token_ids": True, "model": name}
     theirs = await session.complete(asked | next(writer.bodies(rows)), prompt_ids, CHAT)
-    special = design.template is None or design.template.special_tokens
-    read = _tokenizer(design.backbone)(rows.texts[0], add_special_tokens=special)
-    prompt, text = theirs[: design.n_rows], theirs[design.n_rows :]
-    if text == read["input_ids"] and len({*prompt}) <= 1:
+    reader = TextReader(
+        _tokenizer(design.backbone), name=object(), max_tokens=None, with_types=False,
+        template=design.template,
+    )  # fmt: skip
+    ((ours,), _) = reader.read([probe])
+    at, end = ours.prompt_at, ours.prompt_at + design.n_rows
+    prompt, text = theirs[at:end], theirs[:at] + theirs[end:]
+    if text == ours.ids.tolist() and len({*prompt}) <= 1:
         return True, 0.0, "reads messages token for token as the estimator does"
+    is_chat = design.template is not None and design.template.before is not None
+    remedy = (
+        "without --chat-template, so that it uses the model's own"
+        if is_chat
+        else "with --chat-template and sklopa.serving.PLAIN_CHAT_TEMPLATE"
+    )
     return False, float("inf"), (
-        f"reads a message of {len(read['input_ids'])} tokens behind {design.n_rows} positions of "
-        f"the prompt as {len(theirs)} positions, or as other tokens; start it with "
-        "--chat-template and sklopa.serving.PLAIN_CHAT_TEMPLATE, or use api='completions'"
+        f"reads a message as {len(theirs)} positions, and the estimator reads {len(ours)} tokens "
+        f"with {design.n_rows} positions of the prompt behind the first {at} of them, or other "
+        f"tokens; start it {remedy}, or use api='completions'"
     )  # fmt: skip
 
 

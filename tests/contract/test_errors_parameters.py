@@ -38,6 +38,7 @@ BAD_PARAMETERS = [
     ("train_encoder", 1, "True or False"),
     ("head", "mlp", "'linear', 'verbalizer'"),
     ("template", 3, "a text"),
+    ("chat_template", "none", "'auto' or None"),
     ("verbalizer", ["good", "bad"], "{label: word}"),
     ("max_length", 0, "an integer >= 1 or None"),
     ("max_iter", 0, "an integer >= 1"),

@@ -239,7 +239,8 @@ def test_chat_template_wraps_the_source_and_can_be_left_out():
     backbone = Backbone.from_objects(made, tokenizer)
     options = {"prompt_length": 2, "rank": 1, "bottleneck": 4, "max_iter": 1}
     wrapped = LoPAGenerator(backbone, **options).fit(SOURCES, TARGETS)
-    assert design_of(wrapped).template == Template("the {text} and it", special_tokens=False)
+    expected = Template("{text}", special_tokens=False, before="the ", joint="\n", behind=" and it")
+    assert design_of(wrapped).template == expected
     bare = LoPAGenerator(backbone, chat_template=None, **options).fit(SOURCES, TARGETS)
     assert design_of(bare).template is None
 

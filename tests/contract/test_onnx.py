@@ -71,7 +71,9 @@ def test_pairs_and_numbers(tmp_path, pairs):
 
 def test_several_labels_a_row(tmp_path, reviews):
     texts, labels = reviews
-    y = np.array([[label == "pos", "film" in text] for text, label in zip(texts, labels, strict=True)])
+    y = np.array(
+        [[label == "pos", "film" in text] for text, label in zip(texts, labels, strict=True)]
+    )
     clf = LoPAClassifier(tiny.backbone(), **SMALL).fit(texts, y.astype(int))
     clf.to_onnx(tmp_path / "m")
     predictor = OnnxPredictor(tmp_path / "m")

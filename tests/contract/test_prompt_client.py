@@ -65,7 +65,10 @@ def classifier(folder, tiny_folder, reviews):
 
 @pytest.fixture
 def fake():
-    return FakeServer(*tiny.model("llama"))
+    """A server with the chat template of `folder`."""
+    fake = FakeServer(*tiny.model("llama"))
+    fake.joint, fake.around = "\n", ("the ", " and it")
+    return fake
 
 
 @pytest.fixture
@@ -589,7 +592,8 @@ def test_a_password_and_a_key_cannot_both_be_sent(generator):
 
 def test_messages_are_answered_as_the_estimator_answers(generator, classifier, fake, url, reviews):
     client = PromptClient(generator, url, api="chat")
-    assert client.predict(SOURCES).tolist() == generator.predict(SOURCES).tolist()
+    sources = [*SOURCES, ""]  # a part of nothing is left out
+    assert client.predict(sources).tolist() == generator.predict(sources).tolist()
     found = PromptClient(classifier, url, api="chat").predict_proba(reviews[0])
     np.testing.assert_allclose(found, classifier.predict_proba(reviews[0]), atol=1e-4)
     assert all("messages" in body and "prompt_embeds" not in body for body in fake.bodies)
@@ -603,7 +607,7 @@ def test_messages_are_streamed_and_sampled(generator, url):
 
 
 def test_a_message_is_the_prompt_and_the_text_however_long_it_is(generator, classifier):
-    for model, texts in ((generator, ["the {} and it"] * 2), (classifier, ["{} it was"] * 2)):
+    for model, texts in ((generator, ["{}"] * 2), (classifier, ["{} it was"] * 2)):
         client = PromptClient(model, "http://localhost:1", api="chat")
         long = ["red", "red " * 500]
         for text, around, messages in zip(long, texts, client.messages(long), strict=True):
@@ -652,15 +656,34 @@ def test_what_messages_cannot_do_is_refused(folder, tiny_folder):
 def test_verify_compares_messages_token_for_token(generator, fake, url):
     client = PromptClient(generator, url, api="chat")
     assert client.verify()
-    for joint, *around in ((" it ", "", ""), ("", "the ", ""), ("", "", " it")):
+    for joint, *around in ((" it ", "the ", " and it"), ("", "", " and it"), ("", "the ", "")):
         fake.joint, fake.around = joint, around
         agreement = client.verify()
         assert not agreement
+        assert "without --chat-template" in agreement.message
+
+
+def test_without_a_chat_template_messages_pass_through_the_plain_one(
+    folder, tiny_folder, fake, url, reviews
+):
+    options = {"encoder": tiny_folder, "chat_template": None, "max_iter": 2} | OPTIONS
+    words = {"head": "verbalizer", "verbalizer": {"pos": "good", "neg": "bad"}}
+    fake.joint, fake.around = "", ("", "")  # as `PLAIN_CHAT_TEMPLATE` has it
+    generator = LoPAGenerator(folder, max_new_tokens=4, **options).fit(SOURCES, TARGETS)
+    classifier = LoPAClassifier(folder, **words, **options).fit(*reviews)
+    for model, texts in ((generator, SOURCES), (classifier, reviews[0])):
+        client = PromptClient(model, url, api="chat")
+        assert client.verify()
+        assert client.predict(texts).tolist() == model.predict(texts).tolist()
+        fake.around = ("the ", "")
+        agreement = client.verify()
+        assert not agreement
         assert "PLAIN_CHAT_TEMPLATE" in agreement.message
+        fake.around = ("", "")
 
 
 @pytest.mark.parametrize(("server", "path"), [
-    ({}, "messages"), ({"around": ("the ", "")}, "prompt_embeds"),
+    ({}, "messages"), ({"around": ("", "")}, "prompt_embeds"),
     ({"joint": " it "}, "prompt_embeds"), ({"knows_parts": False}, "prompt_embeds"),
 ])  # fmt: skip
 def test_auto_sends_messages_where_the_server_reads_them_right(generator, fake, url, server, path):

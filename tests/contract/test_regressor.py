@@ -201,6 +201,6 @@ def test_targets_that_are_no_numbers_are_refused(rated, y, parts):
 
 def test_the_regressor_has_the_classifiers_parameters_but_those_of_labels():
     only = LoPAClassifier().get_params().keys() - LoPARegressor().get_params().keys()
-    assert only == {"head", "template", "verbalizer", "class_weight"}
+    assert only == {"head", "template", "chat_template", "verbalizer", "class_weight"}
     shared = LoPARegressor().get_params()
     assert {k: v for k, v in LoPAClassifier().get_params().items() if k in shared} == shared

@@ -43,7 +43,7 @@ def decode_embeds(encoded, width, dtype, enabled=True):
         )
     if not tensor.is_floating_point():
         raise Refusal(f"`prompt_embeds` dtype {tensor.dtype} is not a floating-point type")
-    return tensor.to(dtype)
+    return tensor if dtype is None else tensor.to(dtype)
 
 
 class FakeServer:
@@ -63,8 +63,8 @@ class FakeServer:
         self.break_after = None  # parts of a stream after which the connection ends
         self.drip, self.packed, self.logins = 0.0, None, []  # packed: (Content-Encoding, bytes)
         self.listed = None  # bytes instead of the list of models
-        # What a chat template puts between parts and around them. vLLM joins parts by line feeds
-        # for templates that do not go through them one by one.
+        # What a chat template puts between parts and around them. vLLM joins parts by line feeds,
+        # empty ones left out, for templates that do not go through them one by one.
         self.joint, self.around, self.version = "", ("", ""), "0.32.0"
         self.knows_parts = True
         self.lock = threading.Lock()
@@ -86,7 +86,7 @@ class FakeServer:
                 texts.append(part["text"])
             else:
                 raise Refusal(f"Unsupported chat content part type: {part['type']!r}.")
-        joined = self.joint.join(texts).join(self.around)
+        joined = self.joint.join(text for text in texts if text).join(self.around)
         table, read = self.model.get_input_embeddings().weight, []
         for i, text in enumerate(joined.split(_MARK)):  # a special token splits the text
             if i:

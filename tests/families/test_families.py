@@ -12,7 +12,7 @@ from helpers import weights_of
 
 from sklopa import Backbone, LoPAGenerator
 from sklopa._backbone.families import FAMILIES, REFUSED
-from sklopa._backbone.prompted import prepend
+from sklopa._backbone.prompted import with_prompt
 from sklopa._loading.live import live_model
 from sklopa.errors import UnsupportedBackbone
 
@@ -166,5 +166,5 @@ def test_half_precision_weights_give_float32_states(tmp_path):
     tokens = checks.batch_of(kept, checks.TEXTS[:1])
     prompt = checks.random_prompt(kept, 1)
     assert prompt.dtype == torch.float32
-    states = kept.states(prepend(prompt, kept.embed(tokens.ids), tokens))
+    states = kept.states(with_prompt(prompt, kept.embed(tokens.ids), tokens))
     assert states.dtype == torch.float32

@@ -1,6 +1,9 @@
 """The packaged real weights: MiniLM for the classifier, SmolLM2 for the generator."""
 
+import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklopa import LoPAClassifier, LoPAGenerator, cache_clear, cache_info
 from sklopa._loading.description import Backbone
 from sklopa._loading.live import live_model
+from sklopa._loading.packaged import find_demo_model
 from sklopa.datasets import load_intents
 
 pytestmark = pytest.mark.real
@@ -92,3 +96,39 @@ def test_a_pickle_of_a_real_generator_writes_the_same(generator):
     again = pickle.loads(pickle.dumps(generator))
     assert again.predict(SOURCES[:2]).tolist() == generator.predict(SOURCES[:2]).tolist()
     assert len(pickle.dumps(generator)) < 8 * generator.n_trainable_parameters_ + 100_000
+
+
+CLIENT = """
+import json, pickle, re, sys
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+from sklopa.serving import PromptClient
+with open(sys.argv[1], "rb") as handle:
+    model = pickle.load(handle)
+client = PromptClient(model, "http://localhost:1", api=sys.argv[2])
+made = client.messages(["name[Zizzi]"]) if sys.argv[2] == "chat" else client._writer.frozen
+with open("/proc/self/maps") as handle:
+    opened |= {line.split()[-1] for line in handle}
+with open("/proc/self/status") as handle:
+    peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", handle.read())[1])
+print(json.dumps({"opened": sorted(opened), "peak": peak / 1024}))
+"""
+
+
+def test_a_client_of_messages_opens_nothing_of_the_foundation_model_and_stays_small(tmp_path):
+    pytest.importorskip("gguf", reason="the extra gguf reads the packaged weights")
+    model = LoPAGenerator(encoder=LoPAClassifier().model, max_iter=1, batch_size=2, random_state=0)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model.fit(SOURCES[:2], TARGETS[:2])))
+    folder = find_demo_model(model.model)
+    found = {}
+    for api in ("chat", "completions"):
+        command = [sys.executable, "-c", CLIENT, str(tmp_path / "model.pkl"), api]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[api] = json.loads(done.stdout.splitlines()[-1])
+    within = {
+        api: [p for p in said["opened"] if p.startswith(f"{folder}/") and not p.endswith(".pyc")]
+        for api, said in found.items()
+    }
+    assert within["chat"] == []
+    assert within["completions"]  # which reads the word embeddings there
+    assert found["chat"]["peak"] < 700

@@ -8,6 +8,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import openai
 import pytest
 from helpers import raises
 from vllm_server import VLLM, save_smollm2
@@ -60,6 +61,16 @@ def guide(folder):
 
 
 @pytest.fixture(scope="module")
+def plain(folder):
+    """One that uses no chat template."""
+    model = LoPAGenerator(
+        folder, rank=0, prompt_length=4, max_iter=2, batch_size=8, max_new_tokens=12,
+        chat_template=None, random_state=0,
+    )  # fmt: skip
+    return model.fit(FACTS[::4], SENTENCES[::4])
+
+
+@pytest.fixture(scope="module")
 def critic(folder):
     """A third one: label words."""
     model = LoPAClassifier(
@@ -70,14 +81,15 @@ def critic(folder):
 
 
 @pytest.fixture(scope="module")
-def expected(writer, guide, critic):
+def expected(writer, guide, plain, critic):
     """What the estimators themselves say, with the frozen model in this process."""
     found = {
         "writer": writer.predict(FACTS).tolist(),
         "guide": guide.predict(QUESTIONS).tolist(),
+        "plain": plain.predict(FACTS[:6]).tolist(),
         "critic": critic.predict_proba(REVIEWS),
     }
-    for model in (writer, guide, critic):
+    for model in (writer, guide, plain, critic):
         model._network = model._network.stored()
     Backbone.release_all()  # from here on the frozen model is on the server alone
     return found
@@ -86,7 +98,7 @@ def expected(writer, guide, critic):
 @pytest.fixture(scope="module")
 def vllm(folder, expected, tmp_path_factory):
     log = tmp_path_factory.mktemp("vllm") / "log"
-    options = ("--enable-prompt-embeds", "--chat-template", PLAIN_CHAT_TEMPLATE)
+    options = ("--enable-prompt-embeds", "--trust-request-chat-template")
     with VLLM(folder, log, *options) as server:
         yield server
 
@@ -120,6 +132,49 @@ def test_messages_are_answered_as_the_estimators_answer(vllm, writer, guide, cri
     assert clients[0].predict(FACTS).tolist() == expected["writer"]
     assert clients[1].predict(QUESTIONS).tolist() == expected["guide"]
     np.testing.assert_allclose(clients[2].predict_proba(REVIEWS), expected["critic"], atol=1e-3)
+
+
+def ask_with_openai(url, messages, **options):
+    """The answers to messages, asked by a client that knows nothing of sklopa."""
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        return [
+            client.chat.completions.create(
+                model="smollm2", messages=one, temperature=0.0, **options
+            )
+            for one in messages
+        ]
+
+
+def test_a_plain_openai_client_gets_the_estimators_texts_whole_and_in_pieces(
+    vllm, writer, expected
+):
+    messages = PromptClient(writer, vllm.url, api="chat").messages(FACTS[:4])
+    answers = ask_with_openai(vllm.url, messages, max_tokens=16)
+    assert [one.choices[0].message.content for one in answers] == expected["writer"][:4]
+    with openai.OpenAI(base_url=f"{vllm.url}/v1", api_key="none") as client:
+        parts = client.chat.completions.create(
+            model="smollm2", messages=messages[0], max_tokens=16, temperature=0.0, stream=True
+        )
+        pieces = [part.choices[0].delta.content or "" for part in parts if part.choices]
+    assert len([piece for piece in pieces if piece]) > 3
+    assert "".join(pieces) == expected["writer"][0]
+
+
+def test_without_a_chat_template_messages_pass_through_the_plain_one(vllm, plain, expected):
+    messages = PromptClient(plain, vllm.url, api="chat").messages(FACTS[:6])
+    answers = ask_with_openai(
+        vllm.url, messages, max_tokens=12, extra_body={"chat_template": PLAIN_CHAT_TEMPLATE}
+    )
+    assert [one.choices[0].message.content for one in answers] == expected["plain"]
+    agreement = PromptClient(plain, vllm.url, api="chat").verify()  # the server's own is another
+    assert not agreement
+    assert "PLAIN_CHAT_TEMPLATE" in agreement.message
+
+
+def test_auto_sends_messages(vllm, guide, expected):
+    client = PromptClient(guide, vllm.url, api="auto")
+    assert client.predict(QUESTIONS[:2]).tolist() == expected["guide"][:2]
+    assert client._path == "/v1/chat/completions"
 
 
 def test_verify_agrees_and_pieces_join_to_the_text(vllm, writer, expected):

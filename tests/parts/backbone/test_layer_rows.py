@@ -12,7 +12,7 @@ from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH, weights_of, with
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa._backbone.layer_rows import deep_rows
-from sklopa._backbone.prompted import pad_left, prepend
+from sklopa._backbone.prompted import pad_left, with_prompt
 from sklopa._loading.live import live_model
 from sklopa._tokens.batch import TokenBatch
 from sklopa.errors import UnsupportedBackbone
@@ -38,7 +38,7 @@ def tokens_of(frozen):
 
 def inputs_of(frozen, prompts):
     tokens = tokens_of(frozen)
-    return prepend(prompts.expand(len(TEXTS), -1, -1, -1), frozen.embed(tokens.ids), tokens)
+    return with_prompt(prompts.expand(len(TEXTS), -1, -1, -1), frozen.embed(tokens.ids), tokens)
 
 
 def test_bert_with_deep_prompts_is_the_layers_run_by_hand():
@@ -177,7 +177,8 @@ def test_a_model_without_a_list_of_layers_is_refused():
 def test_rows_of_an_outer_context_come_back():
     frozen, rows = open_to_rows("bert")
     inputs = inputs_of(frozen, rows + 1.0)
-    nothing = prepend(rows[0].expand(len(TEXTS), -1, -1), inputs.embeds[:, P:], tokens_of(frozen))
+    embeds = inputs.embeds[:, P:]
+    nothing = with_prompt(rows[0].expand(len(TEXTS), -1, -1), embeds, tokens_of(frozen))
     with torch.no_grad():
         plain = frozen.states(nothing)
         with frozen.deep(inputs):

@@ -7,7 +7,7 @@ import torch
 from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH
 
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
-from sklopa._backbone.prompted import prepend
+from sklopa._backbone.prompted import with_prompt
 from sklopa._loading.live import live_model
 from sklopa._tokens.batch import TokenBatch
 from sklopa.errors import UnsupportedBackbone
@@ -22,7 +22,7 @@ def run_of_layers(frozen):
     handle = next(layer.children()).register_forward_hook(lambda *args: calls.append(1))
     tokens = TokenBatch.collate(frozen.reader(None).read(TEXTS)[0])
     prompt = torch.full((len(TEXTS), 2, frozen.prompt_width), 0.1, requires_grad=True)
-    states = frozen.states(prepend(prompt, frozen.embed(tokens.ids), tokens))
+    states = frozen.states(with_prompt(prompt, frozen.embed(tokens.ids), tokens))
     (states * tokens_mask(tokens)).square().sum().backward()
     handle.remove()
     return len(calls), prompt.grad
@@ -42,7 +42,7 @@ def test_gradients_are_the_same_with_and_without(tmp_path, family):
     for frozen in (plain, saving):
         tokens = TokenBatch.collate(frozen.reader(None).read(TEXTS)[0])
         prompt = torch.full((len(TEXTS), 2, frozen.prompt_width), 0.1, requires_grad=True)
-        states = frozen.states(prepend(prompt, frozen.embed(tokens.ids), tokens))
+        states = frozen.states(with_prompt(prompt, frozen.embed(tokens.ids), tokens))
         (states * tokens_mask(tokens)).square().sum().backward()
         gradients.append(prompt.grad)
     assert gradients[0].abs().max() > 0

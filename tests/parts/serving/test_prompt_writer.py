@@ -22,6 +22,7 @@ from sklopa._network.build import fill_network
 from sklopa.errors import UnsupportedBackbone, WholeModelWarning
 from sklopa.serving import PromptClient
 from sklopa.serving.embedding_table import embeddings_only
+from sklopa.serving.prompt_writer import embeds_and_salt
 
 SOURCES = ["good film", "bad book", "the very awful plot and it was not good", "red"]
 TARGETS = ["yes", "no", "no no maybe", "yes yes"]
@@ -219,3 +220,21 @@ def test_memory_of_a_client_stays_far_below_the_frozen_model(tmp_path, tiny_fold
     grown = int(subprocess.run(command, capture_output=True, check=True).stdout)
     assert (tmp_path / "large" / "model.safetensors").stat().st_size > LARGE
     assert grown < LARGE / 2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_message_holds_one_dense_tensor_in_the_precision_of_the_model(
+    tmp_path, tiny_folder, dtype
+):
+    folder = tiny.save(tmp_path, "llama", getattr(torch, dtype))
+    generator = make(Backbone(folder, dtype=dtype), tiny_folder)
+    for (message,) in PromptClient(generator, ADDRESS, api="chat").messages(SOURCES):
+        tensor = decode_embeds(message["content"][0]["data"], tiny.WIDTH, None)
+        assert (tensor.dtype, tensor.shape) == (getattr(torch, dtype), (3, tiny.WIDTH))
+
+
+def test_ten_rows_of_576_values_in_bfloat16_take_less_than_20_kib():
+    many = torch.randn(32, 10, 576).bfloat16()
+    encoded, salt = embeds_and_salt(many[5])  # a slice of a batch, without the rest of it
+    assert len(json.dumps([encoded, salt])) < 20 << 10
+    assert torch.equal(decode_embeds(encoded, 576, torch.bfloat16), many[5])
