@@ -33,7 +33,7 @@ class FileTokenizer:
         *,
         add_special_tokens: bool = True,
         truncation: bool = False,
-        max_length: int | None = None,
+        max_length: int = 0,
         return_offsets_mapping: bool = False,
         **other: Any,
     ) -> dict[str, list]:

@@ -137,9 +137,9 @@ def _take_out(model: Any, graph: OnnxGraph) -> bytes:
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
         kept[tensor.name] = tensor
-    kept = [TensorProto.FromString(t.SerializeToString()) for t in kept.values()]
+    once = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept.values()]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(once)
     _rename(model.graph, names)
     return data
 

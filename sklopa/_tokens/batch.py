@@ -19,15 +19,6 @@ from torch.nn.utils.rnn import pad_sequence
 from sklopa._tokens.tokens import Tokens
 
 
-class Item(Protocol):
-    """One input of the frozen backbone: the tokens of a text, or an image."""
-
-    def __len__(self) -> int: ...
-
-    def collate(self, rows: Sequence[Any]) -> AnyBatch:
-        """Rows of this kind as one batch."""
-
-
 class AnyBatch(Protocol):
     """B inputs side by side."""
 
@@ -37,8 +28,10 @@ class AnyBatch(Protocol):
         """The same batch on `device`."""
 
 
-def collate(rows: Sequence[Item]) -> AnyBatch:
+def collate(rows: Sequence[Any]) -> AnyBatch:
     """Rows of one kind as one batch."""
+    if isinstance(rows[0], Tokens):
+        return TokenBatch.collate(list(rows))
     return rows[0].collate(rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from sklopa._tokens.batch import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,3 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @staticmethod
-    def collate(rows: Sequence[Tokens]) -> TokenBatch:
-        """Rows as one batch."""
-        from sklopa._tokens.batch import TokenBatch
-
-        return TokenBatch.collate(list(rows))
