@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sklopa._backbone.attention import PlainAttention
 from sklopa._backbone.families import Family
 from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._backbone.layer_rows import deep_rows, states_at
@@ -38,8 +38,8 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         Stands for the model in caches.
     has_lm_head : bool
         Whether the checkpoint brought the weights of a language-model head.
-    fingerprint : str or None
-        Tells the files of this model from others in any process; None for live objects.
+    files : hashable
+        Tells the files of this model from others in this process; None for live objects.
     step_dtype : torch.dtype or None
         Precision in training steps, where it is not that of the model.
     """
@@ -56,11 +56,11 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         *,
         key: Hashable,
         has_lm_head: bool,
-        fingerprint: str | None = None,
+        files: Hashable = None,
         step_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.tokenizer = tokenizer
+        super().__init__(model, family, key=key, files=files, step_dtype=step_dtype)
         self.has_lm_head = has_lm_head
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
 
@@ -126,7 +126,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """A reader of texts for this model."""
         return TextReader(
             self.tokenizer,
-            name=self.key,
+            name=self.identity,
             max_tokens=max_tokens,
             with_types=getattr(self.config, "type_vocab_size", 0) > 1,
             template=template,
@@ -143,7 +143,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         read before (Lester et al., 2021, section 3.2).
         """
         n_tokens = self.embedding.num_embeddings
-        allowed = torch.ones(n_tokens)
+        allowed = torch.ones(n_tokens, dtype=torch.float32)
         special = [i for i in getattr(self.tokenizer, "all_special_ids", []) if i < n_tokens]
         allowed[special] = 0
         enough = n <= int(allowed.sum())
@@ -235,7 +235,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """
         plain = self.device.type == "cpu" and self.dtype != torch.float32
         short = inputs.mask.shape[1] <= _SHORT
-        return sdpa_kernel(SDPBackend.MATH) if plain and short else nullcontext()
+        return PlainAttention() if plain and short else nullcontext()
 
     @torch.no_grad()
     def deep_starts(self, rows: Tensor) -> Tensor:

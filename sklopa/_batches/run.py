@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._batches.order import inference_chunks
 from sklopa._batches.out_of_memory import halve_until_it_fits
 from sklopa._batches.rows import Batch, Rows
@@ -43,11 +44,10 @@ def run_in_batches(
     """
     for chunk in inference_chunks(lengths, batch_size):
 
+        @in_own_modes
         def in_parts(n: int, chunk: np.ndarray = chunk) -> list[Any]:
             starts = range(0, len(chunk), n)
-            with (
-                torch.no_grad()
-            ):  # not inference mode: what a model keeps must serve training later
+            with torch.no_grad():  # no inference mode: what a model keeps serves training later
                 return [value for i in starts for value in run(chunk[i : i + n])]
 
         longest = int(lengths[chunk].max())

@@ -6,6 +6,7 @@ Heads also read what earlier layers know, which serves some tasks better than th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._batches.rows import Views
 from sklopa._batches.run import run_in_batches
 from sklopa._cache import process
-from sklopa._cache.disk import DiskStore
+from sklopa._cache.disk import open_store
 from sklopa._inputs.texts import Row
 from sklopa._tokens.batch import AnyBatch, collate
 
@@ -61,7 +62,8 @@ def embed_rows(
     if rows and isinstance(rows[0], tuple):
         texts = [text for column in zip(*rows, strict=True) for text in column]
         return embed_rows(frozen, texts, max_tokens, memory, n_views).each(_compared)
-    namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens, n_views)
+    made = (frozen.family.pooling, str(frozen.dtype), frozen.device.type, max_tokens, n_views)
+    namespace = ("embedding", frozen.identity, *made)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
         tokens, _ = frozen.reader(max_tokens).read(missing)
@@ -75,9 +77,9 @@ def embed_rows(
             yield from zip(indices.tolist(), vectors, strict=True)
 
     store = None
-    if memory is not None and frozen.fingerprint is not None:
-        identity = repr((frozen.fingerprint, *namespace[2:]))
-        store = DiskStore(memory, identity, width=frozen.width * n_views)
+    if memory is not None and frozen.files is not None:
+        content = json.dumps([frozen.content, *made], sort_keys=True)
+        store = open_store(memory, content, width=frozen.width * n_views)
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.parameters import PromptParameters, rules_of
 from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import (
@@ -115,6 +116,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     # ------------------------------------------------------------------ fitting
 
     @with_callbacks
+    @in_own_modes
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
     ) -> Self:
@@ -569,6 +571,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         if self.__sklearn_is_fitted__():
             state["_design"] = self._network.design.as_dict()
             state["_weights"] = self._network.weights
+            if (models := self._network.models()) is not None:
+                state["_models"] = models
         return state
 
     def __reduce__(self) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
@@ -52,6 +53,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
 
         return label_task(self.classes_, self._is_multilabel, self.class_weight)
 
+    @in_own_modes
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
 
@@ -197,6 +199,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         """
         return {name: float(right.mean()) for name, right in self._right_rows(X, y).items()}
 
+    @in_own_modes
     def _right_rows(self, X: Any, y: Any) -> dict[str, np.ndarray]:
         """Which rows are right (n,), in the ways that `ablate` compares."""
         from sklopa._batches.run import run_rows
@@ -215,7 +218,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         }
         if task.is_multilabel:
             return right
-        views = embed_inputs(network.design, inputs.rows, self._memory_folder)
+        views = embed_inputs(live, network.design, inputs.rows, self._memory_folder)
         return right | {"linear probe": right_by_probe(views, codes)}
 
     # ------------------------------------------------------------------ what scikit-learn asks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
 from sklopa._inputs.columns import check_lengths
@@ -205,6 +206,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         drawing = replace(self._task().decoding, do_sample=True, num_beams=1)
         return self._generate(X, drawing, n_samples)
 
+    @in_own_modes
     def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
         """Mean log-probability of a token of each target, its end token included.
 
@@ -278,6 +280,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         """Positions that are kept free for what is written."""
         return max(self.max_new_tokens, self.max_target_length or 0)
 
+    @in_own_modes
     def _generate(self, X: Any, decoding: Decoding, n_samples: int) -> np.ndarray:
         """Texts (n, n_samples), object."""
         import torch

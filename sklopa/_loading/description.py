@@ -18,6 +18,9 @@ ATTENTION = (
     None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention",
 )  # fmt: skip
 
+# Fields that are made anew in each process, and what no file can carry.
+_NEVER_STORED = ("_placement", "_folder", "trust_remote_code")
+
 
 @dataclass(frozen=True)
 class Permitted:
@@ -94,6 +97,8 @@ class Backbone:
     trust_remote_code: bool = False
     # The two options that may be unhashable take part in equality as text.
     _placement: str = field(init=False, default="")
+    # Where a relative folder was when it was named: another one may have that name elsewhere.
+    _folder: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, (str, Path)) or not str(self.model):
@@ -106,6 +111,7 @@ class Backbone:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "_placement": _as_text((self.quantization_config, self.device_map)),
+            "_folder": _absolute(self.model),
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
@@ -120,13 +126,21 @@ class Backbone:
         """
         return LiveBackbone(model, tokenizer)
 
+    @property
+    def place(self) -> str:
+        """Hub id, or the folder wherever the process is by now."""
+        return self._folder or self.model
+
     def release(self) -> None:
-        """Free the weights. The next use loads them again."""
+        """Free the weights, as soon as no fitted estimator holds them.
+
+        The next use takes up what is still held, if its files are as they were, or loads again.
+        """
         registry.drop(self)
 
     @staticmethod
     def release_all() -> None:
-        """Free the weights of all backbones in this process."""
+        """Free the weights of all backbones in this process; see `release`."""
         registry.drop_all()
 
     def __reduce__(self) -> Any:
@@ -147,7 +161,7 @@ class Backbone:
         if isinstance(state, Permitted):
             rest, state = state.rest, state.plain
         known = {f.name for f in fields(self) if f.init}
-        values = {k: v for k, v in state.items() if k not in ("_placement", "trust_remote_code")}
+        values = {k: v for k, v in state.items() if k not in _NEVER_STORED}
         odd = [*(values.keys() - known), *_only_from_the_caller(values)]
         if odd or not isinstance(values.get("model"), str):
             name = odd[0] if odd else "model"
@@ -243,6 +257,12 @@ def _is_plain(value: Any) -> bool:
 def _names_disk(device_map: Any) -> bool:
     """Whether weights would be written to a folder."""
     return isinstance(device_map, dict) and "disk" in device_map.values()
+
+
+def _absolute(model: str | PathLike) -> str:
+    """Where a relative folder is now; empty for what is no such folder."""
+    path = Path(model)
+    return "" if path.is_absolute() or not path.is_dir() else str(path.absolute())
 
 
 def _as_text(options: tuple) -> str:

@@ -12,7 +12,6 @@ from sklopa._backbone.frozen import Frozen
 from sklopa._batches.rows import Rows, Views
 from sklopa._embedding.instance import embed_rows
 from sklopa._embedding.lower_states import LowerStates
-from sklopa._loading.live import live_model
 from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
 from sklopa._tokens.truncation import Truncation
@@ -47,14 +46,14 @@ def prepare_rows(
     tokens, n_truncated = reader.read(inputs)
     truncation = Truncation(n_truncated, len(inputs), limit)
     if design.is_probe:
-        return PreparedRows(Rows(views=embed_inputs(design, inputs, memory)), truncation)
+        return PreparedRows(Rows(views=embed_inputs(network, design, inputs, memory)), truncation)
     lower = None
     if design.prompt_layer:
         dtype = frozen.in_steps.dtype if for_steps else frozen.dtype
         lower = LowerStates(frozen, dtype, (limit, design.template))
     views = encoder_tokens = None
     if design.reads_instances:
-        encoder = live_model(design.encoder)
+        encoder = network.embedder
         # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
         encoder_limit = token_limit(encoder, design.max_length, 0)
         if network.encoder is not None:
@@ -79,9 +78,11 @@ def _keep_whole(lower: LowerStates, limit: int | None) -> Callable[[Any, Any, Te
     return keep
 
 
-def embed_inputs(design: Design, inputs: Sequence[Any], memory: Memory = None) -> Views:
+def embed_inputs(
+    network: LoPANetwork, design: Design, inputs: Sequence[Any], memory: Memory = None
+) -> Views:
     """What the frozen model itself makes of inputs, without a prompt."""
-    frozen = live_model(design.backbone)
+    frozen = network.frozen.plain
     limit = token_limit(frozen, design.max_length, 0)
     return embed_rows(frozen, inputs, limit, memory, design.n_views)
 

@@ -37,7 +37,7 @@ FOLDERS = frozenset({"memory", "checkpoint_dir"})
 OUTPUT = "_sklearn_output_config"  # of `set_output`
 # What earlier versions kept beside, and nothing reads any more.
 _FORMER = frozenset({"_truncation"})
-_NETWORK = ("_design", "_weights")
+_NETWORK = ("_design", "_weights", "_models")
 _OUTPUTS = [{}, *({"transform": kind} for kind in ("default", "pandas", "polars", None))]
 _LABELS = (
     str, bytes, bool, int, float, np.generic, datetime.date, type(None), tuple,
@@ -68,7 +68,7 @@ def trusted_state(
         rest, state = state.rest, state.plain
     try:
         values = {name: value for name, value in state.items() if name not in _FORMER}
-        design, weights = (values.pop(name, None) for name in _NETWORK)
+        design, weights, models = (values.pop(name, None) for name in _NETWORK)
         requests = check_requests(plain_requests(values))
         for name, value in values.items():
             _check_one(schema, name, value)
@@ -76,7 +76,9 @@ def trusted_state(
         if design is None or weights is None:
             return values | rest, None, requests
         attributes = {k: v for k, v in values.items() if k in schema.attributes}
-        network = FittedNetwork(_as_design(design), check_weights(weights))
+        network = FittedNetwork(
+            _as_design(design), check_weights(weights), models=_check_models(models)
+        )
         check_network(schema, attributes, network)
     except Exception as error:  # a hostile value may break anything
         raise as_refused(error) from error
@@ -204,6 +206,21 @@ def check_weights(weights: Any) -> dict[str, np.ndarray]:
     return dict(weights)
 
 
+def _check_models(models: Any) -> dict[str, Any] | None:
+    """What is told of frozen models: tables of texts."""
+    if models is None:
+        return None
+    fine = isinstance(models, dict) and all(
+        isinstance(name, str)
+        and isinstance(told, dict)
+        and all(isinstance(k, str) and isinstance(v, (str, type(None))) for k, v in told.items())
+        for name, told in models.items()
+    )
+    if not fine:
+        raise refused("what it tells of its models is no table of texts")
+    return models
+
+
 def _as_design(values: Any) -> Design:
     """The design of plain values, as `Design.as_dict` gives them."""
     values, template = dict(values), values["template"]
@@ -286,4 +303,4 @@ def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork
             allowed[name] = described
     if not allowed:
         return network
-    return FittedNetwork(replace(network.design, **allowed), network.weights)
+    return network.of_design(replace(network.design, **allowed))

@@ -106,8 +106,10 @@ class SingleLabel(LabelTask):
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features. Training rows need not have all classes."""
         n_rows, n_features = rows.features.shape
-        weights, bias = torch.zeros(self.n_outputs, n_features), torch.zeros(self.n_outputs)
-        offset, present = torch.zeros(n_rows, self.n_outputs), rows.target.unique()
+        weights = torch.zeros(self.n_outputs, n_features, dtype=torch.float32)
+        bias = torch.zeros(self.n_outputs, dtype=torch.float32)
+        offset = torch.zeros(n_rows, self.n_outputs, dtype=torch.float32)
+        present = rows.target.unique()
         if len(present) > 1:
             solved = as_start(logistic_start(rows))
             weights[present], bias[present], offset[:, present] = solved
@@ -199,8 +201,9 @@ def _start_column(rows: ProbeRows) -> Start:
     """Weights (D,), bias () and offset (n,) of one class against all others."""
     column = rows.target
     if column.min() == column.max():  # a class that is always or never there
-        constant = torch.tensor(-_ABSENT if column[0] > 0 else _ABSENT)
-        return torch.zeros(rows.features.shape[1]), constant, torch.zeros(len(column))
+        constant = torch.tensor(-_ABSENT if column[0] > 0 else _ABSENT, dtype=torch.float32)
+        weights = torch.zeros(rows.features.shape[1], dtype=torch.float32)
+        return weights, constant, torch.zeros(len(column), dtype=torch.float32)
     both = SingleLabel(np.arange(2))
     weights, bias, offset = both.start(replace(rows, target=column.long()))
     return weights[1] - weights[0], bias[1] - bias[0], offset[:, 1] - offset[:, 0]

@@ -65,7 +65,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         groups = optimizer_groups(network, plan.learning_rate)
         self.has_work = bool(groups)  # a verbaliser without a prompt has nothing to train
-        groups = groups or [{"params": [torch.empty(0)]}]
+        groups = groups or [{"params": [torch.empty(0, dtype=torch.float32)]}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._rows_at_once = plan.batch_size
 

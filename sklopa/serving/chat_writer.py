@@ -90,7 +90,11 @@ class ChatWriter:
         if self.makes.prompt is None:
             return [None] * len(chunk)
         dtype = getattr(torch, self.fitted.dtype)
-        batch = rows.batch(chunk) if self.design.reads_instances else Batch(weight=torch.ones(0))
+        batch = (
+            rows.batch(chunk)
+            if self.design.reads_instances
+            else Batch(weight=torch.ones(0, dtype=torch.float32))
+        )
         return list(self.makes(batch, len(chunk)).to(dtype))
 
     def messages(self, rows: ChatRows) -> Iterator[list[dict[str, Any]]]:
@@ -131,7 +135,9 @@ class _PromptMaker(nn.Module):
         assert self.prompt is not None
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
-        return self.prompt(torch.empty(n, 0) if batch.views is None else batch.views.last)
+        return self.prompt(
+            torch.empty(n, 0, dtype=torch.float32) if batch.views is None else batch.views.last
+        )
 
 
 def _empty_prompt(design: Design, weights: dict[str, Tensor]) -> LowRankPrompt:
@@ -143,7 +149,7 @@ def _empty_prompt(design: Design, weights: dict[str, Tensor]) -> LowRankPrompt:
         width = weights[last].shape[0] // design.rank
     first = [value for name, value in weights.items() if name.startswith("prompt.u.")]
     return LowRankPrompt(
-        torch.ones(design.prompt_length, width),
+        torch.ones(design.prompt_length, width, dtype=torch.float32),
         encoder_width=first[0].shape[1] if first else 0,
         rank=design.rank,
         bottleneck=design.bottleneck,
