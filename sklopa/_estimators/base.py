@@ -310,7 +310,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _become(self, attributes: dict[str, Any]) -> None:
         """Take what a fit found in place of what was there before."""
-        for name in (*self._fitted_rules, "_network"):
+        for name in (*self._fitted_rules, "_network", "_training"):
             self.__dict__.pop(name, None)
         self.__dict__.update(attributes)
 
@@ -569,6 +569,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             state = {k: v for k, v in state.items() if k != REQUESTS}
             state[STORED_REQUESTS] = requests
         if self.__sklearn_is_fitted__():
+            if getattr(self, "_trainer", None) is not None:
+                state["_training"] = self._trainer.state()
             state["_design"] = self._network.design.as_dict()
             state["_weights"] = self._network.weights
             if (models := self._network.models()) is not None:

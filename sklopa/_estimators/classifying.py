@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklopa._estimators.parameters import ClassParameters
 from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.labels import check_classes
 from sklopa._inputs.rules import BOOLEAN, COLUMN
-from sklopa._inputs.seeds import draw_seeds
+from sklopa._inputs.seeds import Seeds, draw_seeds
 from sklopa._inputs.weights import check_weights
 from sklopa._network.fitted import FittedNetwork
 from sklopa.errors import InvalidInput
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from sklopa._batches.rows import Rows
     from sklopa._tasks.classification import LabelTask
     from sklopa._tasks.interface import Targets
+    from sklopa._training.loop import Trainer
+    from sklopa._training.plan import Plan
 
 
 class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
@@ -57,6 +60,10 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
 
+        The first call begins as `fit` does, with a linear reading of its rows. A pickle goes on
+        as if it had not been one; what `save` writes predicts alike, and goes on with a new
+        optimizer.
+
         Parameters
         ----------
         X, y, sample_weight
@@ -68,7 +75,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         -------
         self
         """
-        from sklopa._training.fit import weighted
+        from sklopa._training import fit as stages
 
         self._check_parameters()
         first = not self.__sklearn_is_fitted__()
@@ -83,15 +90,27 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             self._check_unchanged(self._design(task, inputs))
         seeds = draw_seeds(self.random_state)
         network = self._fresh_network(task, inputs, seeds.start) if first else self._network
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder, for_steps=True)
-        truncation.warn()
-        rows = weighted(task.attach(rows, targets, network), targets.weights)
+        trainer = None if first else self._trainer_for(self._plan())
+        if trainer is None and not first:
+            network = network.stored()  # as it would be after a pickle
+        examples = stages.Examples(inputs.rows, targets)
+        data = stages.prepare_data(
+            network, task, examples, None, None, seeds.split, self._memory_folder
+        )
+        data.truncation.warn()
+        if first:
+            coming = replace(task, more_to_come=True)
+            data = stages.start_head(network, coming, data, int(self.batch_size))
         done = [] if first else self.history_
-        record = self._train_one_epoch(network, task, rows, seeds.batches, len(done) + 1)
-        n_truncated = truncation.n_cut
+        record = self._train_one_epoch(network, task, data.learned, seeds, len(done) + 1, trainer)
         records = done + record
-        self._become(self._attributes(network, task, inputs, n_truncated, not first, records))
+        self._become(self._attributes(network, task, inputs, data.n_truncated, not first, records))
         return self
+
+    def _trainer_for(self, plan: Plan) -> Trainer | None:
+        """The optimizer of the call before, if it has the same plan."""
+        trainer = getattr(self, "_trainer", None)
+        return None if trainer is None or trainer.plan != plan else trainer
 
     def _check_classes(self, classes: Any, y: Any) -> np.ndarray | None:
         """The labels of `partial_fit`: told in the first call, and the same from then on."""
@@ -106,17 +125,26 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         return check_classes(classes, y, None if first else self.classes_)
 
     def _train_one_epoch(
-        self, network: FittedNetwork, task: LabelTask, rows: Rows, seed: int, epoch: int
+        self,
+        network: FittedNetwork,
+        task: LabelTask,
+        rows: Rows,
+        seeds: Seeds,
+        epoch: int,
+        trainer: Trainer | None,
     ) -> list[dict[str, float]]:
         """One pass at a constant rate; the optimizer lives on while its plan is the same."""
         from sklopa._training.loop import History, Trainer
 
         live, plan = network.live(), self._plan()
         if not live.n_trainable:
+            self._trainer = None
             return []
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.plan != plan:
-            trainer = Trainer(live, task.loss, plan, seed)
+        if trainer is None:
+            trainer = Trainer(live, task.loss, plan, seeds.batches)
+            kept = vars(self).get("_training")
+            if kept is not None and kept["plan"] == vars(plan):
+                trainer.go_on_from(kept)
         started = time.perf_counter()
         if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing
             self._network, self._trainer = network.stored(), None

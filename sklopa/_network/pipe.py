@@ -47,7 +47,7 @@ class LoPANetwork(nn.Module):
 
     @property
     def embedder(self) -> Frozen[Any]:
-        """The frozen model that instance embeddings come from: the one of the fit, like `frozen`."""
+        """The frozen model that makes instance embeddings, in the precision of predictions."""
         model = self._frozen.plain if self._embedder is None else self._embedder
         return model.in_use()
 

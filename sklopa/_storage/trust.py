@@ -26,6 +26,7 @@ from sklopa._storage.single_values import (
     as_refused,
     check_generator_state,
     check_requests,
+    check_training,
     plain_requests,
     refused,
     shown,
@@ -35,6 +36,7 @@ from sklopa._tokens.template import Template
 # Parameters that name folders of one machine; a stranger's would be written to.
 FOLDERS = frozenset({"memory", "checkpoint_dir"})
 OUTPUT = "_sklearn_output_config"  # of `set_output`
+TRAINING = "_training"  # what `partial_fit` goes on from
 # What earlier versions kept beside, and nothing reads any more.
 _FORMER = frozenset({"_truncation"})
 _NETWORK = ("_design", "_weights", "_models")
@@ -105,6 +107,9 @@ def _check_one(schema: Schema, name: str, value: Any) -> None:
     if name == OUTPUT:
         if value not in _OUTPUTS:
             raise refused(f"{OUTPUT} is {shown(value)}")
+        return
+    if name == TRAINING:
+        check_training(value)
         return
     rule = schema.parameters.get(name) or schema.attributes.get(name)
     if rule is None:

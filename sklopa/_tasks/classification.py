@@ -32,10 +32,13 @@ class LabelTask(Task):
     ----------
     classes : ndarray of shape (C,)
     class_weight : dict, "balanced" or None
+    more_to_come : bool
+        Whether classes that no row has yet will come, so that none is taken to be rare.
     """
 
     classes: np.ndarray
     class_weight: dict | str | None = None
+    more_to_come: bool = False
 
     is_multilabel = False
 
@@ -113,7 +116,8 @@ class SingleLabel(LabelTask):
         if len(present) > 1:
             solved = as_start(logistic_start(rows))
             weights[present], bias[present], offset[:, present] = solved
-        bias[~torch.isin(torch.arange(self.n_outputs), present)] = bias.min() + _ABSENT
+        absent = ~torch.isin(torch.arange(self.n_outputs), present)
+        bias[absent] = bias.min() + (0.0 if self.more_to_come else _ABSENT)
         return weights, bias, offset
 
 
@@ -139,7 +143,9 @@ class SeveralLabels(LabelTask):
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features for each class."""
         columns = [replace(rows, target=column) for column in rows.target.T]
-        weights, bias, offsets = zip(*map(_start_column, columns), strict=True)
+        constant = 0.0 if self.more_to_come else _ABSENT
+        starts = [_start_column(column, constant) for column in columns]
+        weights, bias, offsets = zip(*starts, strict=True)
         return torch.stack(weights), torch.stack(bias), torch.stack(offsets, dim=1)
 
     def chosen(self, outputs: np.ndarray) -> np.ndarray:
@@ -197,11 +203,14 @@ def learn_labels(
     return task, targets
 
 
-def _start_column(rows: ProbeRows) -> Start:
-    """Weights (D,), bias () and offset (n,) of one class against all others."""
+def _start_column(rows: ProbeRows, absent: float) -> Start:
+    """Weights (D,), bias () and offset (n,) of one class against all others.
+
+    `absent` is the logit of a class that no row has.
+    """
     column = rows.target
     if column.min() == column.max():  # a class that is always or never there
-        constant = torch.tensor(-_ABSENT if column[0] > 0 else _ABSENT, dtype=torch.float32)
+        constant = torch.tensor(-absent if column[0] > 0 else absent, dtype=torch.float32)
         weights = torch.zeros(rows.features.shape[1], dtype=torch.float32)
         return weights, constant, torch.zeros(len(column), dtype=torch.float32)
     both = SingleLabel(np.arange(2))

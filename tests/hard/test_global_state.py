@@ -114,6 +114,9 @@ def kinds(folder):
         model.predict(TEXTS[:2])
         return model.log_likelihood(TEXTS, TEXTS)
 
+    def regressor():
+        return LoPARegressor(texts, **SMALL).fit(TEXTS, np.arange(16.0)).predict(TEXTS)
+
     return {
         "linear": classifier,
         "instance": lambda: classifier(gate="instance"),
@@ -126,9 +129,9 @@ def kinds(folder):
         "early": lambda: classifier(early_stopping=True, validation_fraction=0.25),
         "several": several,
         "partial": partial,
-        "regressor": lambda: LoPARegressor(texts, **SMALL).fit(TEXTS, np.arange(16.0)).predict(TEXTS),
+        "regressor": regressor,
         "generator": generator,
-    }  # fmt: skip
+    }
 
 
 KINDS = ("linear", "instance", "concat", "deep", "layer", "probe", "verbalizer", "encoder", "early",
