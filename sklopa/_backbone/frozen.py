@@ -148,8 +148,13 @@ class Frozen(ABC, Generic[BatchT]):
         """The tokenizer, or image processor."""
 
     @abstractmethod
-    def reader(self, max_tokens: int | None, template: Template | None = None) -> Reader:
-        """What reads rows for this model, within a limit of tokens."""
+    def reader(
+        self,
+        max_tokens: int | None,
+        template: Template | None = None,
+        special_tokens: bool = False,
+    ) -> Reader:
+        """What reads rows for this model, within a limit of tokens; see `TextReader`."""
 
     @abstractmethod
     def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:

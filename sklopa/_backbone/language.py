@@ -122,7 +122,12 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """The tokenizer."""
         return self.tokenizer
 
-    def reader(self, max_tokens: int | None, template: Template | None = None) -> TextReader:
+    def reader(
+        self,
+        max_tokens: int | None,
+        template: Template | None = None,
+        special_tokens: bool = False,
+    ) -> TextReader:
         """A reader of texts for this model."""
         return TextReader(
             self.tokenizer,
@@ -130,6 +135,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
             max_tokens=max_tokens,
             with_types=getattr(self.config, "type_vocab_size", 0) > 1,
             template=template,
+            special_tokens=special_tokens,
         )
 
     def embed(self, ids: Tensor) -> Tensor:

@@ -92,7 +92,10 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         return self.processor
 
     def reader(
-        self, max_tokens: int | None = None, template: Template | None = None
+        self,
+        max_tokens: int | None = None,
+        template: Template | None = None,
+        special_tokens: bool = False,
     ) -> PixelReader:
         """A reader of images for this model."""
         return PixelReader(self.processor, self.identity)

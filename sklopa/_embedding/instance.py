@@ -45,6 +45,7 @@ def embed_rows(
     memory: str | os.PathLike | None = None,
     n_views: int = 1,
     keep: Callable[[Any, Any, Tensor], None] | None = None,
+    special_tokens: bool = False,
 ) -> Views:
     """Instance embeddings (n, E) on the CPU, with a second view of the rows if wanted.
 
@@ -61,12 +62,14 @@ def embed_rows(
     """
     if rows and isinstance(rows[0], tuple):
         texts = [text for column in zip(*rows, strict=True) for text in column]
-        return embed_rows(frozen, texts, max_tokens, memory, n_views).each(_compared)
-    made = (frozen.family.pooling, str(frozen.dtype), frozen.device.type, max_tokens, n_views)
+        views = embed_rows(frozen, texts, max_tokens, memory, n_views, None, special_tokens)
+        return views.each(_compared)
+    held = (frozen.family.pooling, str(frozen.dtype), frozen.device.type)
+    made = (*held, max_tokens, n_views, special_tokens)
     namespace = ("embedding", frozen.identity, *made)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
-        tokens, _ = frozen.reader(max_tokens).read(missing)
+        tokens, _ = frozen.reader(max_tokens, special_tokens=special_tokens).read(missing)
         lengths = np.array([len(row) for row in tokens])
 
         def embed(indices: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 # Parameters that a `Design` takes over; images have no `max_length`, generators no `prompt_layer`.
 _SHAPING = (
     "prompt_length", "rank", "bottleneck", "gate", "depth", "dropout", "train_encoder",
-    "max_length", "prompt_layer",
+    "max_length", "prompt_layer", "special_tokens",
 )  # fmt: skip
 _LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 

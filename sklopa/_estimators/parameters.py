@@ -92,6 +92,7 @@ class TextParameters(PromptParameters):
     _: KW_ONLY
     max_length: int | None = parameter(None, integer(1) | NONE)
     nulls: str = parameter("error", one_of("error", "empty"))
+    special_tokens: bool = parameter(False, BOOLEAN)
 
 
 @dataclass(eq=False, repr=False)

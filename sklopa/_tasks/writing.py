@@ -46,11 +46,14 @@ class Writing(Task):
 
     def attach(self, rows: Rows, targets: Targets, network: FittedNetwork) -> Rows:
         """Rows with the tokens of their targets."""
-        frozen = as_language_model(network.live().frozen.plain)
+        frozen, design = as_language_model(network.live().frozen.plain), network.design
         joined, truncation = join_targets(
-            frozen, rows, targets.values, self.max_target_length, network.design.n_rows
-        )
-        truncation.warn("targets", "Raise max_target_length")
+            frozen, rows, targets.values, self.max_target_length, design.n_rows,
+            design.special_tokens,
+        )  # fmt: skip
+        no_limit = self.max_target_length is None
+        longer = "Lower prompt_length" if no_limit else "Raise max_target_length"
+        truncation.warn("targets", longer)
         return joined
 
     def loss(self, outputs: Tensor, target: Any) -> Tensor:

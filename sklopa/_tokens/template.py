@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 from sklopa._inputs.texts import Row
@@ -33,6 +35,17 @@ class Template:
         """The pattern with `row` filled in."""
         text, pair = (row, "") if isinstance(row, str) else row
         return self.pattern.format(text=text, text_pair=pair, mask=self.mask_token or "")
+
+    def pieces(self, row: Row) -> Iterator[tuple[str | None, bool]]:
+        """The same in pieces, each with whether it is of the user; None stands for the mask."""
+        text, pair = (row, "") if isinstance(row, str) else row
+        for literal, name, *_ in Formatter().parse(self.pattern):
+            if literal:
+                yield literal, False
+            if name == "mask" and self.mask_id is not None:
+                yield None, False
+            elif name in ("text", "text_pair"):
+                yield text if name == "text" else pair, True
 
 
 def chat_template(tokenizer: Any, n_columns: int) -> Template | None:

@@ -168,7 +168,7 @@ class Trainer:
             "order": self.generator.get_state().numpy(),
             "dropout": [g.get_state().numpy() for g in self._dropout_generators()],
             "moments": {
-                str(i): {name: value.cpu().numpy() for name, value in of_one.items()}
+                str(i): {name: value.cpu().numpy().copy() for name, value in of_one.items()}
                 for i, of_one in moments.items()
             },
         }

@@ -73,11 +73,13 @@ class ChatWriter:
         if not design.reads_instances:
             return ChatRows(texts, Rows(tokens=[()] * len(texts)))
         encoder = live_model(design.encoder)
-        limit = token_limit(encoder, design.max_length, 0)
+        limit, special = token_limit(encoder, design.max_length, 0), design.special_tokens
         if design.train_encoder:
-            tokens, _ = encoder.reader(limit).read(inputs)
+            tokens, _ = encoder.reader(limit, special_tokens=special).read(inputs)
             return ChatRows(texts, Rows(tokens=tokens, encoder_tokens=tokens))
-        views = embed_rows(encoder, inputs, limit, self.fitted.memory, design.n_views)
+        views = embed_rows(
+            encoder, inputs, limit, self.fitted.memory, design.n_views, special_tokens=special
+        )
         return ChatRows(texts, Rows(views=views))
 
     def write(self, rows: ChatRows) -> Iterator[Tensor | None]:
