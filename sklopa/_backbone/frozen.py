@@ -122,6 +122,10 @@ class Frozen(ABC, Generic[BatchT]):
 
     # ------------------------------------------------------------------ what each kind says
 
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise where the model, or what reads for it, cannot be used as it is."""
+
     @property
     @abstractmethod
     def width(self) -> int:
@@ -199,6 +203,7 @@ class Frozen(ABC, Generic[BatchT]):
         mark = self._borrowed.mark()
         if mark != self._seen:  # what was made of the model before is not of this one
             self._seen = mark
+            self._check()
             for name in ("in_steps", "_above"):
                 self.__dict__.pop(name, None)
         return self.plain.identity if self.plain is not self else mark

@@ -63,6 +63,20 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         super().__init__(model, family, key=key, files=files, step_dtype=step_dtype)
         self.has_lm_head = has_lm_head
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise where the tokenizer makes tokens that the model has no row for."""
+        n_rows = getattr(getattr(self, "embedding", None), "num_embeddings", None)
+        if n_rows is None or len(self.tokenizer) <= n_rows:
+            return
+        token, last = max(self._vocabulary().items(), key=lambda item: item[1])
+        if last >= n_rows:
+            raise UnsupportedBackbone(
+                f"The tokenizer of {self.name!r} makes tokens up to {last} ({token!r}), and the "
+                f"model has rows for {n_rows}. Call model.resize_token_embeddings({last + 1}) and "
+                "train the new rows, or take the model's own tokenizer."
+            )
 
     def _hold(self, model: Any) -> None:
         super()._hold(model)

@@ -39,8 +39,9 @@ class DiskStore:
     Each `put` adds one file, which is whole from the moment it has its name and is never changed
     after. So readers and writers need no lock, on a network drive neither. Many small files are
     put into one before they are removed: who misses one meanwhile computes it again. A file
-    that cannot be read, whose checksums are wrong, or that is not what `put` writes (a regular file of finite
-    numbers, of one type and shape with those that are asked for) counts as not there.
+    that cannot be read, whose checksums are wrong, or that is not what `put` writes (a regular
+    file of finite numbers, of one type and shape with those that are asked for) counts as not
+    there.
 
     Parameters
     ----------

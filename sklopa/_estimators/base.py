@@ -569,8 +569,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             state = {k: v for k, v in state.items() if k != REQUESTS}
             state[STORED_REQUESTS] = requests
         if self.__sklearn_is_fitted__():
-            if getattr(self, "_trainer", None) is not None:
-                state["_training"] = self._trainer.state()
+            if (trainer := getattr(self, "_trainer", None)) is not None:
+                state["_training"] = trainer.state()
             state["_design"] = self._network.design.as_dict()
             state["_weights"] = self._network.weights
             if (models := self._network.models()) is not None:

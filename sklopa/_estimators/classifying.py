@@ -236,6 +236,8 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         check_lengths(len(inputs), y=y)
+        if len(inputs) < 2:
+            raise InvalidInput("ablate compares rows with one another; X has 1 row, give more.")
         codes = task.encode(y, len(inputs)).values
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()

@@ -223,7 +223,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         -------
         ndarray of shape (n,), float32
         """
-        from sklopa._batches.run import run_rows
+        from sklopa._batches.run import check_finite, run_rows
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         check_lengths(len(inputs), y=y)
@@ -231,7 +231,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
         live = network.live().eval()
-        return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        values = run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        return check_finite(values, network.design.backbone.model)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""

@@ -18,6 +18,7 @@ ATTENTION = (
     None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention",
 )  # fmt: skip
 
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 # Fields that are made anew in each process, and what no file can carry.
 _NEVER_STORED = ("_placement", "_folder", "trust_remote_code")
 
@@ -113,6 +114,11 @@ class Backbone:
             "_placement": _as_text((self.quantization_config, self.device_map)),
             "_folder": _absolute(self.model),
         }
+        if plain["dtype"] not in _DTYPES:
+            raise InvalidParameter(
+                f"Backbone: dtype must be one of {', '.join(map(repr, _DTYPES))}, or such a "
+                f"torch.dtype; got {self.dtype!r}"
+            )
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
@@ -124,6 +130,7 @@ class Backbone:
         The result is equal only to itself and cannot be pickled: save the two with
         ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
         """
+        _check_objects(model, tokenizer)
         return LiveBackbone(model, tokenizer)
 
     @property
@@ -257,6 +264,32 @@ def _is_plain(value: Any) -> bool:
 def _names_disk(device_map: Any) -> bool:
     """Whether weights would be written to a folder."""
     return isinstance(device_map, dict) and "disk" in device_map.values()
+
+
+def _check_objects(model: Any, tokenizer: Any) -> None:
+    """Raise unless objects are a transformers model, and what reads for it.
+
+    Asked by what they have, since neither torch nor transformers is loaded here.
+    """
+    how = "Backbone.from_objects: give a transformers model and its tokenizer or image processor"
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        raise InvalidParameter(
+            f"{how}; this model is wrapped by peft. Give model.merge_and_unload(), the same model "
+            "with the adapter in its weights."
+        )
+    if not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
+        hint = ""
+        if hasattr(model, "encode") and hasattr(model, "tokenizer"):
+            hint = " Of a SentenceTransformer s take s[0].auto_model and s.tokenizer."
+        if hasattr(tokenizer, "get_input_embeddings"):
+            hint = " The model comes first."
+        raise InvalidParameter(f"{how}; got {_kind(model)} as the model.{hint}")
+    if not hasattr(tokenizer, "model_input_names"):
+        raise InvalidParameter(f"{how}; got {_kind(tokenizer)} as what reads for the model.")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _absolute(model: str | PathLike) -> str:

@@ -122,7 +122,7 @@ class FittedNetwork:
         run : callable of a batch
             The live network, or a method of it.
         """
-        from sklopa._batches.run import run_rows
+        from sklopa._batches.run import check_finite, run_rows
         from sklopa._tokens.truncation import Truncation
 
         done, truncation, device = [], Truncation(), self.live().eval().device
@@ -131,4 +131,4 @@ class FittedNetwork:
             rows, cut = self.prepare(inputs[start : start + n_rows], memory)
             truncation += cut
             done.append(run_rows(rows, run, batch_size, device, on_rows))
-        return np.concatenate(done), truncation
+        return check_finite(np.concatenate(done), self.design.backbone.model), truncation

@@ -162,7 +162,11 @@ def check_network(schema: Schema, attributes: dict[str, Any], network: FittedNet
     shared = vars(design).keys() & schema.parameters.keys() - {"template"}
     rules = {name: schema.parameters[name] for name in shared}
     check_parameters("its design", vars(design), rules)
-    for name in {"max_length", "prompt_layer", "special_tokens"} - schema.parameters.keys():  # as nothing sets them
+    for name in {
+        "max_length",
+        "prompt_layer",
+        "special_tokens",
+    } - schema.parameters.keys():  # as nothing sets them
         if getattr(design, name) != getattr(Design, name):
             raise refused(f"its design has {name}={getattr(design, name)!r}")
     for name in ("pairs", "generates"):

@@ -196,9 +196,13 @@ def learn_labels(
     targets = task._targets(labels, weights, classes)
     seen = labels.codes[targets.weights > 0]
     if classes is None and not labels.is_multilabel and len(np.unique(seen)) < 2:
+        left = ""
+        if len(labels.classes) > 1:
+            zero = "sample_weight" if class_weight is None else f"class_weight={class_weight!r}"
+            left = f", as {zero} gives the others weight 0"
         raise InvalidInput(
             f"{owner} needs at least 2 classes; y has one class: "
-            f"{labels.classes.tolist()[seen[0]]!r}."
+            f"{labels.classes.tolist()[seen[0]]!r}{left}."
         )
     return task, targets
 

@@ -113,7 +113,7 @@ class TextReader:
             options["add_special_tokens"] = self.template.special_tokens
         return dict(self.tokenizer(firsts, seconds, verbose=False, **options))
 
-    # ------------------------------------------------------------------ tokens of the model in texts
+    # ------------------------------------------------------------------ what looks like tokens
 
     @cached_property
     def _special(self) -> re.Pattern | None:
@@ -132,13 +132,14 @@ class TextReader:
         fast = getattr(self.tokenizer, "backend_tokenizer", None)
         before = getattr(fast, "encode_special_tokens", None)
         yield {"split_special_tokens": True} if as_text else {}
-        if before is not None:
+        if fast is not None and before is not None:
             fast.encode_special_tokens = before
 
     def _by_pieces(self, row: Row, template: Template) -> tuple[Tokens, bool]:
         """Tokens of a row in its template, where each piece is read by itself."""
+        mask = [] if template.mask_id is None else [template.mask_id]
         pieces = [
-            ([template.mask_id], False) if text is None else (self._piece(text, is_user), is_user)
+            (mask if text is None else self._piece(text, is_user), is_user)
             for text, is_user in template.pieces(row)
         ]
         slot = next((i for i, (text, _) in enumerate(template.pieces(row)) if text is None), None)

@@ -21,7 +21,7 @@ from sklopa import (
     LoPARegressor,
     cache_clear,
 )
-from sklopa.errors import ArchiveWarning, UnsupportedBackbone
+from sklopa.errors import ArchiveWarning, InvalidParameter, UnsupportedBackbone
 
 TEXTS = ["good film", "bad film", "fine book", "awful book"] * 4
 LABELS = ["pos", "neg"] * 8
@@ -233,3 +233,116 @@ def test_weights_of_inference_mode_are_refused():
         model, reader = tiny.model("bert", seed=7)
     with pytest.raises(UnsupportedBackbone, match="inference_mode"):
         classifier(Backbone.from_objects(model, reader)).fit(TEXTS, LABELS)
+
+
+def test_a_tokenizer_with_more_tokens_than_rows_is_refused():
+    model, reader = tiny.model("bert", seed=8)
+    reader = copy.deepcopy(reader)
+    reader.add_tokens([f"new{i}" for i in range(50)])
+    with pytest.raises(UnsupportedBackbone, match="resize_token_embeddings"):
+        classifier(Backbone.from_objects(model, reader)).fit(TEXTS, LABELS)
+
+
+def test_a_token_that_is_added_without_a_row_is_refused_at_predict():
+    model, reader = tiny.model("bert", seed=9)
+    reader = copy.deepcopy(reader)
+    clf = classifier(Backbone.from_objects(model, reader)).fit(TEXTS, LABELS)
+    reader.add_tokens(["sparkling"])
+    with pytest.raises(UnsupportedBackbone, match="sparkling"):
+        clf.predict(["sparkling film"])
+
+
+class Wrapped:
+    """What peft makes of a model."""
+
+    config = peft_config = None
+
+    def get_base_model(self):
+        """The model within."""
+
+    def get_input_embeddings(self):
+        """Those of the model within."""
+
+
+class Sentences:
+    """A SentenceTransformer, as far as it is asked."""
+
+    tokenizer = None
+
+    def encode(self):
+        """Embeddings."""
+
+
+@pytest.mark.parametrize(("which", "text"), [
+    ("none", "got None as the model"),
+    ("no reader", "got None as what reads"),
+    ("swapped", "The model comes first"),
+    ("peft", "merge_and_unload"),
+    ("sentences", "auto_model"),
+])  # fmt: skip
+def test_objects_that_are_no_model_are_refused_by_name(which, text):
+    model, reader = tiny.model("bert")
+    objects = {
+        "none": (None, reader), "no reader": (model, None), "swapped": (reader, model),
+        "peft": (Wrapped(), reader), "sentences": (Sentences(), reader),
+    }[which]  # fmt: skip
+    with pytest.raises(InvalidParameter, match=text):
+        Backbone.from_objects(*objects)
+
+
+def test_a_model_as_parameter_is_told_how_to_be_wrapped():
+    model, _ = tiny.model("bert")
+    with pytest.raises(InvalidParameter, match="from_objects") as caught:
+        classifier(model).fit(TEXTS, LABELS)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bf16"}, {"device": "gpu"}, {"device": "cuda:97"}])
+def test_an_option_of_a_backbone_that_is_none_is_named(tmp_path, options):
+    (name,) = options
+    with pytest.raises(InvalidParameter, match=f"Backbone: {name}") as caught:
+        classifier(Backbone(tiny.save(tmp_path), **options)).fit(TEXTS, LABELS)
+    assert "install" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_predict_nothing():
+    def spoil(model):
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+
+    model, reader = tiny.model("bert", seed=10)
+    clf = classifier(Backbone.from_objects(model, reader)).fit(TEXTS, LABELS)
+    regressor = LoPARegressor(clf.model, **SMALL).fit(TEXTS, np.arange(16.0))
+    spoil(model)
+    for predict in (clf.predict, clf.predict_proba, clf.transform, regressor.predict):
+        with pytest.raises(UnsupportedBackbone, match="not finite"):
+            predict(TEXTS)
+    model, reader = tiny.model("gpt2", seed=10)
+    writer = LoPAGenerator(Backbone.from_objects(model, reader), **SMALL, max_new_tokens=3)
+    writer.fit(TEXTS, TEXTS)
+    spoil(model)
+    for call in (writer.predict, lambda X: writer.log_likelihood(X, X)):
+        with pytest.raises(UnsupportedBackbone, match="not finite"):
+            call(TEXTS)
+
+
+def test_a_file_cannot_ask_for_attention_that_is_fetched(tmp_path):
+    import json
+
+    from sklopa._loading.live import live_model
+
+    tiny.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        (tmp_path / "config.json").write_text(json.dumps(config | {name: "somebody/kernels"}))
+        forget()
+        frozen = live_model(Backbone(tmp_path))
+        assert frozen.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_ablate_asks_for_two_rows():
+    from sklopa.errors import InvalidInput
+
+    clf = classifier(tiny.backbone()).fit(TEXTS, LABELS)
+    with pytest.raises(InvalidInput, match="1 row"):
+        clf.ablate(TEXTS[:1], LABELS[:1])
