@@ -25,8 +25,8 @@ LAYERS = (
 LIGHT = {
     *(name for name in MODULES if name.startswith(("_inputs.", "_estimators.", "metrics."))),
     *(name for name in MODULES if name.startswith("inspection.")),
-    "__init__", "_earlier", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
-    "_loading.packaged", "_network.design", "_network.fitted", "_tokens.template",
+    "__init__", "_earlier", "_cache.process", "_cache.disk", "_loading.description",
+    "_loading.registry", "_loading.packaged", "_network.design", "_network.fitted", "_tokens.template",
     "_storage.trust", "_storage.single_values", "_storage.record", "_storage.files",
     "_storage.lock", "_training.progress", "datasets", "errors", "serving.__init__",
     "serving.client",
