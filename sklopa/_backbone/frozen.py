@@ -111,6 +111,7 @@ class Frozen(ABC, Generic[BatchT]):
         self.plain = self  # of copies: the model in the precision of predictions
         self._borrowed: Borrowed | None = None
         self._seen: Hashable = None
+        self._identity = _short(files)
         self._hold(model if files is None else _at_rest(model))
         if files is None:
             self._borrowed = Borrowed(model, self.reads_with)
@@ -193,20 +194,20 @@ class Frozen(ABC, Generic[BatchT]):
         return self
 
     @property
-    def identity(self) -> Hashable:
+    def identity(self) -> str:
         """Stands for the model in caches of this process, and holds none of it.
 
         It differs between files that differ, and between live objects before and after a change.
         """
         if self._borrowed is None:
-            return self.files
+            return self._identity
         mark = self._borrowed.mark()
         if mark != self._seen:  # what was made of the model before is not of this one
-            self._seen = mark
+            self._seen, self._identity = mark, _short(mark)
             self._check()
             for name in ("in_steps", "_above"):
                 self.__dict__.pop(name, None)
-        return self.plain.identity if self.plain is not self else mark
+        return self.plain.identity if self.plain is not self else self._identity
 
     @property
     def content(self) -> dict[str, str]:
@@ -359,6 +360,10 @@ class Frozen(ABC, Generic[BatchT]):
         reader = copy.copy(self)
         reader.model = reader.base = body
         return reader
+
+
+def _short(value: Any) -> str:
+    return hashlib.blake2b(repr(value).encode(), digest_size=16).hexdigest()
 
 
 def _at_rest(model: Any) -> Any:
