@@ -5,7 +5,7 @@
 LoPAClassifier(rank=2)
 """
 
-from sklopa import datasets, errors, inspection, metrics, serving
+from sklopa import _earlier, datasets, errors, inspection, metrics, serving  # noqa: F401
 from sklopa._cache.process import CacheInfo, cache_clear, cache_info
 from sklopa._estimators.classifier import LoPAClassifier
 from sklopa._estimators.generator import LoPAGenerator

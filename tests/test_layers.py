@@ -19,14 +19,14 @@ LAYERS = (
     "errors", "_version", "_public", "datasets", "_sandbox", "_inputs", "metrics", "_cache",
     "_tokens", "_batches", "_backbone", "_loading", "_embedding", "_prompt", "_heads", "_network",
     "_tasks", "_storage", "_onnx", "serving", "_training", "inspection",
-    "_estimators",
+    "_estimators", "_earlier",
 )  # fmt: skip
 # The light side: what `import sklopa` reads. torch and transformers come with `fit`.
 LIGHT = {
     *(name for name in MODULES if name.startswith(("_inputs.", "_estimators.", "metrics."))),
     *(name for name in MODULES if name.startswith("inspection.")),
-    "__init__", "_cache.process", "_cache.disk", "_loading.description", "_loading.registry",
-    "_loading.packaged", "_network.design", "_network.fitted",
+    "__init__", "_earlier", "_cache.process", "_cache.disk", "_loading.description",
+    "_loading.registry", "_loading.packaged", "_network.design", "_network.fitted",
     "_tokens.template", "_tokens.texts", "_tokens.tokens", "_tokens.truncation",
     "_onnx.predictor", "_onnx.read", "_onnx.tokenizer", "_onnx.weights",
     "_storage.trust", "_storage.single_values", "_storage.record", "_storage.files",

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, 
 import torch
 from torch import Tensor, nn
 
+from sklopa._backbone.borrowed import Borrowed
 from sklopa._backbone.layer_rows import states_entering, without_layers
+from sklopa._batches.modes import GUESTS
 from sklopa._cache.content import digest_of_config
 from sklopa._tokens.batch import AnyBatch
 from sklopa._tokens.template import Template
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 BatchT = TypeVar("BatchT", bound=AnyBatch)
+
+_MOST_CONTENTS = 64
+_contents: dict[Hashable, dict[str, str]] = {}  # digests of models that were loaded before
 
 
 class Reader(Protocol):
@@ -74,8 +79,8 @@ class Frozen(ABC, Generic[BatchT]):
     family : AnyFamily
     key : hashable
         Stands for the model in caches.
-    fingerprint : str or None
-        Tells the files of this model from others in any process; None for live objects.
+    files : hashable
+        Tells the files of this model from others in this process; None for live objects.
     step_dtype : torch.dtype or None
         Precision in training steps, where it is not that of the model.
 
@@ -94,23 +99,33 @@ class Frozen(ABC, Generic[BatchT]):
         family: Any,
         *,
         key: Hashable,
-        fingerprint: str | None,
+        files: Hashable,
         step_dtype: torch.dtype | None,
     ) -> None:
         self.family = family
         self.key = key
-        self.fingerprint = fingerprint
+        self.files = files
         self.step_dtype = step_dtype
         self.config = model.config
         self.name = getattr(model.config, "name_or_path", "") or str(key)
         self.plain = self  # of copies: the model in the precision of predictions
-        self._hold(model)
+        self._borrowed: Borrowed | None = None
+        self._seen: Hashable = None
+        self._identity = _short(files)
+        self._hold(model if files is None else _at_rest(model))
+        if files is None:
+            self._borrowed = Borrowed(model, self.reads_with)
+            self.in_use()
 
     def _hold(self, model: Any) -> None:
         """Keep the model; whoever inherits finds its `base` here too."""
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
 
     # ------------------------------------------------------------------ what each kind says
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Raise where the model, or what reads for it, cannot be used as it is."""
 
     @property
     @abstractmethod
@@ -138,8 +153,13 @@ class Frozen(ABC, Generic[BatchT]):
         """The tokenizer, or image processor."""
 
     @abstractmethod
-    def reader(self, max_tokens: int | None, template: Template | None = None) -> Reader:
-        """What reads rows for this model, within a limit of tokens."""
+    def reader(
+        self,
+        max_tokens: int | None,
+        template: Template | None = None,
+        special_tokens: bool = False,
+    ) -> Reader:
+        """What reads rows for this model, within a limit of tokens; see `TextReader`."""
 
     @abstractmethod
     def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
@@ -164,6 +184,60 @@ class Frozen(ABC, Generic[BatchT]):
     @abstractmethod
     def write(self, folder: Path) -> None:
         """Put the model, and what reads for it, into a folder that it loads from."""
+
+    # ------------------------------------------------------------------ which model it is
+
+    def in_use(self) -> Self:
+        """The same, at rest until the present run ends: no dropout, no gradients of its weights."""
+        if self._borrowed is not None:
+            GUESTS.use(self._borrowed)
+        return self
+
+    @property
+    def identity(self) -> str:
+        """Stands for the model in caches of this process, and holds none of it.
+
+        It differs between files that differ, and between live objects before and after a change.
+        """
+        if self._borrowed is None:
+            return self._identity
+        mark = self._borrowed.mark()
+        if mark != self._seen:  # what was made of the model before is not of this one
+            self._seen, self._identity = mark, _short(mark)
+            self._check()
+            for name in ("in_steps", "_above"):
+                self.__dict__.pop(name, None)
+        return self.plain.identity if self.plain is not self else self._identity
+
+    @property
+    def content(self) -> dict[str, str]:
+        """SHA-256 of all that outputs depend on: what caches on disk, files and pickles go by.
+
+        Weights as they are held and their shapes, the configuration, and what reads for the model,
+        with its vocabulary. Computed once for the same files in a process.
+        """
+        key = (self.identity, self.dtype)
+        if key not in _contents:
+            while len(_contents) >= _MOST_CONTENTS:
+                _contents.pop(next(iter(_contents)), None)
+            _contents[key] = self._digests()
+        return _contents[key]
+
+    def _digests(self) -> dict[str, str]:
+        weights, shapes = hashlib.sha256(), hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if isinstance(value, Tensor):
+                shapes.update(f"{name} {tuple(value.shape)} ".encode())
+                weights.update(
+                    value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+                )
+        vocabulary = hashlib.sha256(repr(sorted(self._vocabulary().items())).encode())
+        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
+        return {
+            **{name: digest.hexdigest() for name, digest in digests.items()},
+            "configuration": digest_of_config(self.config.to_dict()),
+            "reader": self._reader_digest(),
+        }
 
     # ------------------------------------------------------------------ what all share
 
@@ -249,7 +323,7 @@ class Frozen(ABC, Generic[BatchT]):
         for module in self.model.modules():
             if id(module) not in memo:  # each weight is converted by itself, to be light on memory
                 memo |= {id(p): self._converted(p) for p in module.parameters(recurse=False)}
-        twin._hold(copy.deepcopy(self.model, memo).to(self.step_dtype))
+        twin._hold(_at_rest(copy.deepcopy(self.model, memo)).to(self.step_dtype))
         return twin
 
     def _converted(self, parameter: nn.Parameter) -> nn.Parameter:
@@ -259,28 +333,6 @@ class Frozen(ABC, Generic[BatchT]):
     def _not_in_steps(self) -> dict[int, Any]:
         """Parts that training steps do not run, by identity, and what stands in for them."""
         return {}
-
-    @cached_property
-    def content(self) -> dict[str, str]:
-        """SHA-256 of all that outputs depend on.
-
-        Weights as they are held and their shapes, the configuration, and what reads for the model,
-        with its vocabulary.
-        """
-        weights, shapes = hashlib.sha256(), hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            if isinstance(value, Tensor):
-                shapes.update(f"{name} {tuple(value.shape)} ".encode())
-                weights.update(
-                    value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
-                )
-        vocabulary = hashlib.sha256(repr(sorted(self._vocabulary().items())).encode())
-        digests = {"weights": weights, "shapes": shapes, "vocabulary": vocabulary}
-        return {
-            **{name: digest.hexdigest() for name, digest in digests.items()},
-            "configuration": digest_of_config(self.config.to_dict()),
-            "reader": self._reader_digest(),
-        }
 
     @abstractmethod
     def _reader_digest(self) -> str:
@@ -308,6 +360,15 @@ class Frozen(ABC, Generic[BatchT]):
         reader = copy.copy(self)
         reader.model = reader.base = body
         return reader
+
+
+def _short(value: Any) -> str:
+    return hashlib.blake2b(repr(value).encode(), digest_size=16).hexdigest()
+
+
+def _at_rest(model: Any) -> Any:
+    """A model of our own, frozen for good."""
+    return model.eval().requires_grad_(False)
 
 
 def _part(module: nn.Module, path: str) -> nn.Module | None:

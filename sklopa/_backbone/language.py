@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sklopa._backbone.attention import PlainAttention
 from sklopa._backbone.families import Family
 from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._backbone.layer_rows import deep_rows, states_at
@@ -38,8 +38,8 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         Stands for the model in caches.
     has_lm_head : bool
         Whether the checkpoint brought the weights of a language-model head.
-    fingerprint : str or None
-        Tells the files of this model from others in any process; None for live objects.
+    files : hashable
+        Tells the files of this model from others in this process; None for live objects.
     step_dtype : torch.dtype or None
         Precision in training steps, where it is not that of the model.
     """
@@ -56,13 +56,27 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         *,
         key: Hashable,
         has_lm_head: bool,
-        fingerprint: str | None = None,
+        files: Hashable = None,
         step_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.tokenizer = tokenizer
+        super().__init__(model, family, key=key, files=files, step_dtype=step_dtype)
         self.has_lm_head = has_lm_head
         self.accepts = frozenset(inspect.signature(self.base.forward).parameters)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise where the tokenizer makes tokens that the model has no row for."""
+        n_rows = getattr(getattr(self, "embedding", None), "num_embeddings", None)
+        if n_rows is None or len(self.tokenizer) <= n_rows:
+            return
+        token, last = max(self._vocabulary().items(), key=lambda item: item[1])
+        if last >= n_rows:
+            raise UnsupportedBackbone(
+                f"The tokenizer of {self.name!r} makes tokens up to {last} ({token!r}), and the "
+                f"model has rows for {n_rows}. Call model.resize_token_embeddings({last + 1}) and "
+                "train the new rows, or take the model's own tokenizer."
+            )
 
     def _hold(self, model: Any) -> None:
         super()._hold(model)
@@ -122,14 +136,20 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """The tokenizer."""
         return self.tokenizer
 
-    def reader(self, max_tokens: int | None, template: Template | None = None) -> TextReader:
+    def reader(
+        self,
+        max_tokens: int | None,
+        template: Template | None = None,
+        special_tokens: bool = False,
+    ) -> TextReader:
         """A reader of texts for this model."""
         return TextReader(
             self.tokenizer,
-            name=self.key,
+            name=self.identity,
             max_tokens=max_tokens,
             with_types=getattr(self.config, "type_vocab_size", 0) > 1,
             template=template,
+            special_tokens=special_tokens,
         )
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -143,7 +163,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         read before (Lester et al., 2021, section 3.2).
         """
         n_tokens = self.embedding.num_embeddings
-        allowed = torch.ones(n_tokens)
+        allowed = torch.ones(n_tokens, dtype=torch.float32)
         special = [i for i in getattr(self.tokenizer, "all_special_ids", []) if i < n_tokens]
         allowed[special] = 0
         enough = n <= int(allowed.sum())
@@ -235,7 +255,7 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         """
         plain = self.device.type == "cpu" and self.dtype != torch.float32
         short = inputs.mask.shape[1] <= _SHORT
-        return sdpa_kernel(SDPBackend.MATH) if plain and short else nullcontext()
+        return PlainAttention() if plain and short else nullcontext()
 
     @torch.no_grad()
     def deep_starts(self, rows: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
+
+from sklopa._backbone.attention import PlainAttention, is_plain
 
 
 def recompute_layers(layers: Iterable[nn.Module]) -> None:
@@ -36,5 +37,4 @@ class _Recomputed:
 
 def _same_attention() -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts of the first run and of the second, which needs the kernels of the first."""
-    plain = not torch.backends.cuda.flash_sdp_enabled()
-    return nullcontext(), sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+    return nullcontext(), PlainAttention() if is_plain() else nullcontext()

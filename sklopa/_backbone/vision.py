@@ -26,7 +26,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
     model : transformers PreTrainedModel, with a vision tower or one itself
     processor : transformers image processor
     family : VisionFamily
-    key, fingerprint, step_dtype
+    key, files, step_dtype
         As in `Frozen`.
     """
 
@@ -40,11 +40,11 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         family: VisionFamily,
         *,
         key: Hashable,
-        fingerprint: str | None = None,
+        files: Hashable = None,
         step_dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(model, family, key=key, fingerprint=fingerprint, step_dtype=step_dtype)
         self.processor = processor
+        super().__init__(model, family, key=key, files=files, step_dtype=step_dtype)
         self.tower_config = getattr(model.config, "vision_config", model.config)
         self.n_prefix = family.n_prefix(self.tower_config)
         self._check()
@@ -92,10 +92,13 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         return self.processor
 
     def reader(
-        self, max_tokens: int | None = None, template: Template | None = None
+        self,
+        max_tokens: int | None = None,
+        template: Template | None = None,
+        special_tokens: bool = False,
     ) -> PixelReader:
         """A reader of images for this model."""
-        return PixelReader(self.processor, self.key)
+        return PixelReader(self.processor, self.identity)
 
     def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
         """Where prompts start: (P, D), or (L, P, D) for all layers.
@@ -107,7 +110,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         n_pixels = 3 * _area(self.tower_config.patch_size)
         bound = (6 / (n_pixels + self.prompt_width)) ** 0.5
         shape = (self.n_layers - self.prompt_layer,) * deep + (n, self.prompt_width)
-        return (2 * torch.rand(shape, generator=generator) - 1) * bound
+        return (2 * torch.rand(shape, generator=generator, dtype=torch.float32) - 1) * bound
 
     def states_behind(self, prompt: Tensor | None, pixels: PixelBatch) -> Tensor:
         """Last states (B, T, D) of class token and patches, in float32.

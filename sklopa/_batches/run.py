@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._batches.order import inference_chunks
 from sklopa._batches.out_of_memory import halve_until_it_fits
 from sklopa._batches.rows import Batch, Rows
+from sklopa.errors import UnsupportedBackbone
 
 
 def _nobody(n_rows: int) -> None:
@@ -43,17 +45,33 @@ def run_in_batches(
     """
     for chunk in inference_chunks(lengths, batch_size):
 
+        @in_own_modes
         def in_parts(n: int, chunk: np.ndarray = chunk) -> list[Any]:
             starts = range(0, len(chunk), n)
-            with (
-                torch.no_grad()
-            ):  # not inference mode: what a model keeps must serve training later
+            with torch.no_grad():  # no inference mode: what a model keeps serves training later
                 return [value for i in starts for value in run(chunk[i : i + n])]
 
         longest = int(lengths[chunk].max())
         values, batch_size = halve_until_it_fits(in_parts, batch_size, longest)
         yield chunk, values
         on_rows(len(chunk))
+
+
+def check_finite(outputs: np.ndarray, model: str) -> np.ndarray:
+    """Outputs of a network (n, ...) as they are.
+
+    Raises
+    ------
+    UnsupportedBackbone
+        If some are not finite, from which no class and no number follows.
+    """
+    if not np.isfinite(outputs).all():
+        odd = ~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+        raise UnsupportedBackbone(
+            f"The outputs for row {int(odd.argmax())} are not finite. Check the weights of "
+            f"{model}, or use Backbone(..., dtype='float32')."
+        )
+    return outputs
 
 
 def run_rows(

@@ -16,14 +16,32 @@ from typing import IO
 
 import numpy as np
 
+# Predictions of single rows leave files of single rows; so many of them become one file.
+_MOST_SMALL_FILES, _FEW_ROWS = 64, 256
+_MOST_STORES = 32
+_open: dict[tuple, DiskStore] = {}
+
+
+def open_store(folder: str | os.PathLike, namespace: str, width: int) -> DiskStore:
+    """The store of a process for a folder and namespace, which knows the files that it has read."""
+    store = DiskStore(folder, namespace, width)
+    key = (str(store.folder.absolute()), width)
+    if key not in _open:
+        while len(_open) >= _MOST_STORES:
+            _open.pop(next(iter(_open)), None)
+        _open[key] = store
+    return _open[key]
+
 
 class DiskStore:
     """Arrays of one shape that depend on a text and on nothing but `namespace` besides.
 
     Each `put` adds one file, which is whole from the moment it has its name and is never changed
-    after. So readers and writers need no lock, on a network drive neither. A file that cannot be
-    read, whose checksums are wrong, or that is not what `put` writes (a regular file of finite
-    numbers, of one type and shape with those that are asked for) counts as not there.
+    after. So readers and writers need no lock, on a network drive neither. Many small files are
+    put into one before they are removed: who misses one meanwhile computes it again. A file
+    that cannot be read, whose checksums are wrong, or that is not what `put` writes (a regular
+    file of finite numbers, of one type and shape with those that are asked for) counts as not
+    there.
 
     Parameters
     ----------
@@ -60,25 +78,47 @@ class DiskStore:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    keys = np.frombuffer(b"".join(values), dtype=np.uint8)
-                    np.savez(
-                        file,
-                        keys=keys.reshape(len(values), -1),
-                        values=np.stack([*values.values()]),
-                    )
-                os.replace(path, path.removesuffix(".part") + ".npz")
-            except BaseException:
-                os.unlink(path)
-                raise
+            self._write(values)
+            self._merge()
         except OSError as error:
             warnings.warn(
                 f"memory={str(self.folder.parent.parent)!r} cannot be written ({error}); instance "
                 "embeddings are kept in this process only.",
                 stacklevel=2,
             )
+
+    def _write(self, values: Mapping[bytes, np.ndarray]) -> None:
+        handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        name = path.removesuffix(".part") + ".npz"
+        try:
+            with os.fdopen(handle, "wb") as file:
+                keys = np.frombuffer(b"".join(values), dtype=np.uint8)
+                np.savez(
+                    file, keys=keys.reshape(len(values), -1), values=np.stack([*values.values()])
+                )
+            os.replace(path, name)
+        except BaseException:
+            os.unlink(path)
+            raise
+        self._keys[Path(name).name] = {key: i for i, key in enumerate(values)}
+
+    def _merge(self) -> None:
+        """Put small files into one."""
+        small = [name for name, rows in self._keys.items() if 0 < len(rows) < _FEW_ROWS]
+        if len(small) <= _MOST_SMALL_FILES:
+            return
+        merged: dict[bytes, np.ndarray] = {}
+        for name in small:
+            rows = self._keys[name]
+            values = self._read_values(name, len(rows))
+            if values is not None:
+                merged |= {key: values[i] for key, i in rows.items()}
+        if merged:
+            self._write(merged)
+        for name in small:
+            self._keys.pop(name, None)
+            with contextlib.suppress(OSError):  # somebody else was faster
+                os.unlink(self.folder / name)
 
     def _read_new_files(self) -> None:
         try:

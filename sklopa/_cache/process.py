@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklopa._cache.disk import DiskStore
+from sklopa._cache.forks import after_fork
 from sklopa._public import public
 
 
@@ -40,9 +41,12 @@ class TextCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._store: OrderedDict[tuple[Hashable, bytes], tuple[Any, int]] = OrderedDict()
-        self._lock = threading.RLock()
-        self._computing = threading.RLock()
+        self.renew_locks()
         self.clear()
+
+    def renew_locks(self) -> None:
+        """Locks that nobody holds."""
+        self._lock, self._computing = threading.RLock(), threading.RLock()
 
     def clear(self) -> None:
         """Forget everything and set the counters to zero."""
@@ -131,6 +135,10 @@ TOKENS = TextCache(max_bytes=64 << 20)
 STATES = TextCache(max_bytes=512 << 20)
 # About 450 images of 224 x 224, or 20 000 of 32 x 32.
 PIXELS = TextCache(max_bytes=256 << 20)
+
+
+for _cache in (EMBEDDINGS, TOKENS, STATES, PIXELS):
+    after_fork(_cache.renew_locks)
 
 
 def cache_info() -> CacheInfo:

@@ -6,6 +6,7 @@ Heads also read what earlier layers know, which serves some tasks better than th
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from sklopa._backbone.frozen import Frozen, Unprompted
 from sklopa._batches.rows import Views
 from sklopa._batches.run import run_in_batches
 from sklopa._cache import process
-from sklopa._cache.disk import DiskStore
+from sklopa._cache.disk import open_store
 from sklopa._inputs.texts import Row
 from sklopa._tokens.batch import AnyBatch, collate
 
@@ -44,6 +45,7 @@ def embed_rows(
     memory: str | os.PathLike | None = None,
     n_views: int = 1,
     keep: Callable[[Any, Any, Tensor], None] | None = None,
+    special_tokens: bool = False,
 ) -> Views:
     """Instance embeddings (n, E) on the CPU, with a second view of the rows if wanted.
 
@@ -60,12 +62,14 @@ def embed_rows(
     """
     if rows and isinstance(rows[0], tuple):
         texts = [text for column in zip(*rows, strict=True) for text in column]
-        views = embed_rows(frozen, texts, max_tokens, memory, n_views)
+        views = embed_rows(frozen, texts, max_tokens, memory, n_views, None, special_tokens)
         return views.each(lambda columns: compared(*columns.chunk(2)))
-    namespace = ("embedding", frozen.key, frozen.family.pooling, frozen.dtype, max_tokens, n_views)
+    held = (frozen.family.pooling, str(frozen.dtype), frozen.device.type)
+    made = (*held, max_tokens, n_views, special_tokens)
+    namespace = ("embedding", frozen.identity, *made)
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
-        tokens, _ = frozen.reader(max_tokens).read(missing)
+        tokens, _ = frozen.reader(max_tokens, special_tokens=special_tokens).read(missing)
         lengths = np.array([len(row) for row in tokens])
 
         def embed(indices: np.ndarray) -> np.ndarray:
@@ -76,9 +80,9 @@ def embed_rows(
             yield from zip(indices.tolist(), vectors, strict=True)
 
     store = None
-    if memory is not None and frozen.fingerprint is not None:
-        identity = repr((frozen.fingerprint, *namespace[2:]))
-        store = DiskStore(memory, identity, width=frozen.width * n_views)
+    if memory is not None and frozen.files is not None:
+        content = json.dumps([frozen.content, *made], sort_keys=True)
+        store = open_store(memory, content, width=frozen.width * n_views)
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:

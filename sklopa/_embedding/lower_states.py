@@ -32,7 +32,7 @@ class LowerStates:
 
     def __init__(self, frozen: Frozen[Any], dtype: torch.dtype, read_as: Hashable) -> None:
         self.frozen, self.dtype = frozen, dtype
-        self.namespace = ("states", frozen.key, frozen.prompt_layer, dtype, read_as)
+        self.namespace = ("states", frozen.identity, frozen.prompt_layer, dtype, read_as)
 
     def keep(self, row: Any, tokens: Any, states: Tensor) -> None:
         """Keep states (T or more, D) that were met on the way to an instance embedding."""

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.parameters import PromptParameters, rules_of
 from sklopa._inputs.columns import check_lengths, check_same_columns
 from sklopa._inputs.rules import (
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 # Parameters that a `Design` takes over; images have no `max_length`, generators no `prompt_layer`.
 _SHAPING = (
     "prompt_length", "rank", "bottleneck", "gate", "depth", "dropout", "train_encoder",
-    "max_length", "prompt_layer",
+    "max_length", "prompt_layer", "special_tokens",
 )  # fmt: skip
 _LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 
@@ -115,6 +116,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     # ------------------------------------------------------------------ fitting
 
     @with_callbacks
+    @in_own_modes
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
     ) -> Self:
@@ -308,7 +310,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _become(self, attributes: dict[str, Any]) -> None:
         """Take what a fit found in place of what was there before."""
-        for name in (*self._fitted_rules, "_network"):
+        for name in (*self._fitted_rules, "_network", "_training"):
             self.__dict__.pop(name, None)
         self.__dict__.update(attributes)
 
@@ -567,8 +569,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             state = {k: v for k, v in state.items() if k != REQUESTS}
             state[STORED_REQUESTS] = requests
         if self.__sklearn_is_fitted__():
+            if (trainer := getattr(self, "_trainer", None)) is not None:
+                state["_training"] = trainer.state()
             state["_design"] = self._network.design.as_dict()
             state["_weights"] = self._network.weights
+            if (models := self._network.models()) is not None:
+                state["_models"] = models
         return state
 
     def __reduce__(self) -> Any:

@@ -108,6 +108,9 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
         Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
         What to do with missing texts: refuse them, or read them as empty ones.
+    special_tokens : bool, default=False
+        Whether texts may hold tokens of the model, such as ``[SEP]`` or ``<|im_end|>``. Otherwise
+        they are read as the text that they are, and cannot end a turn or forge a mask.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
 from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.labels import check_classes
 from sklopa._inputs.rules import BOOLEAN, COLUMN
-from sklopa._inputs.seeds import draw_seeds
+from sklopa._inputs.seeds import Seeds, draw_seeds
 from sklopa._inputs.weights import check_weights
 from sklopa._network.fitted import FittedNetwork
 from sklopa.errors import InvalidInput
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sklopa._batches.rows import Rows
     from sklopa._tasks.classification import LabelTask
     from sklopa._tasks.interface import Targets
+    from sklopa._training.loop import Trainer
+    from sklopa._training.plan import Plan
 
 
 class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
@@ -52,8 +56,13 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
 
         return label_task(self.classes_, self._is_multilabel, self.class_weight)
 
+    @in_own_modes
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
+
+        The first call begins as `fit` does, with a linear reading of its rows. A pickle goes on
+        as if it had not been one; what `save` writes predicts alike, and goes on with a new
+        optimizer.
 
         Parameters
         ----------
@@ -66,7 +75,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         -------
         self
         """
-        from sklopa._training.fit import weighted
+        from sklopa._training import fit as stages
 
         self._check_parameters()
         first = not self.__sklearn_is_fitted__()
@@ -81,15 +90,27 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             self._check_unchanged(self._design(task, inputs))
         seeds = draw_seeds(self.random_state)
         network = self._fresh_network(task, inputs, seeds.start) if first else self._network
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder, for_steps=True)
-        truncation.warn()
-        rows = weighted(task.attach(rows, targets, network), targets.weights)
+        trainer = None if first else self._trainer_for(self._plan())
+        if trainer is None and not first:
+            network = network.stored()  # as it would be after a pickle
+        examples = stages.Examples(inputs.rows, targets)
+        data = stages.prepare_data(
+            network, task, examples, None, None, seeds.split, self._memory_folder
+        )
+        data.truncation.warn()
+        if first:
+            coming = replace(task, more_to_come=True)
+            data = stages.start_head(network, coming, data, int(self.batch_size))
         done = [] if first else self.history_
-        record = self._train_one_epoch(network, task, rows, seeds.batches, len(done) + 1)
-        n_truncated = truncation.n_cut
+        record = self._train_one_epoch(network, task, data.learned, seeds, len(done) + 1, trainer)
         records = done + record
-        self._become(self._attributes(network, task, inputs, n_truncated, not first, records))
+        self._become(self._attributes(network, task, inputs, data.n_truncated, not first, records))
         return self
+
+    def _trainer_for(self, plan: Plan) -> Trainer | None:
+        """The optimizer of the call before, if it has the same plan."""
+        trainer = getattr(self, "_trainer", None)
+        return None if trainer is None or trainer.plan != plan else trainer
 
     def _check_classes(self, classes: Any, y: Any) -> np.ndarray | None:
         """The labels of `partial_fit`: told in the first call, and the same from then on."""
@@ -104,17 +125,26 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         return check_classes(classes, y, None if first else self.classes_)
 
     def _train_one_epoch(
-        self, network: FittedNetwork, task: LabelTask, rows: Rows, seed: int, epoch: int
+        self,
+        network: FittedNetwork,
+        task: LabelTask,
+        rows: Rows,
+        seeds: Seeds,
+        epoch: int,
+        trainer: Trainer | None,
     ) -> list[dict[str, float]]:
         """One pass at a constant rate; the optimizer lives on while its plan is the same."""
         from sklopa._training.loop import History, Trainer
 
         live, plan = network.live(), self._plan()
         if not live.n_trainable:
+            self._trainer = None
             return []
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.plan != plan:
-            trainer = Trainer(live, task.loss, plan, seed)
+        if trainer is None:
+            trainer = Trainer(live, task.loss, plan, seeds.batches)
+            kept = vars(self).get("_training")
+            if kept is not None and kept["plan"] == vars(plan):
+                trainer.go_on_from(kept)
         started = time.perf_counter()
         if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing
             self._network, self._trainer = network.stored(), None
@@ -197,6 +227,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         """
         return {name: float(right.mean()) for name, right in self._right_rows(X, y).items()}
 
+    @in_own_modes
     def _right_rows(self, X: Any, y: Any) -> dict[str, np.ndarray]:
         """Which rows are right (n,), in the ways that `ablate` compares."""
         from sklopa._batches.run import run_rows
@@ -205,6 +236,8 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         check_lengths(len(inputs), y=y)
+        if len(inputs) < 2:
+            raise InvalidInput("ablate compares rows with one another; X has 1 row, give more.")
         codes = task.encode(y, len(inputs)).values
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
@@ -215,7 +248,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         }
         if task.is_multilabel:
             return right
-        views = embed_inputs(network.design, inputs.rows, self._memory_folder)
+        views = embed_inputs(live, network.design, inputs.rows, self._memory_folder)
         return right | {"linear probe": right_by_probe(views, codes)}
 
     # ------------------------------------------------------------------ what scikit-learn asks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
 from sklopa._inputs.columns import check_lengths
@@ -93,6 +94,9 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
         What to do with missing texts: refuse them, or read them as empty ones.
+    special_tokens : bool, default=False
+        Whether texts may hold tokens of the model, such as ``[SEP]`` or ``<|im_end|>``. Otherwise
+        they are read as the text that they are, and cannot end a turn or forge a mask.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0
@@ -205,6 +209,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         drawing = replace(self._task().decoding, do_sample=True, num_beams=1)
         return self._generate(X, drawing, n_samples)
 
+    @in_own_modes
     def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
         """Mean log-probability of a token of each target, its end token included.
 
@@ -218,7 +223,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         -------
         ndarray of shape (n,), float32
         """
-        from sklopa._batches.run import run_rows
+        from sklopa._batches.run import check_finite, run_rows
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         check_lengths(len(inputs), y=y)
@@ -226,7 +231,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
         live = network.live().eval()
-        return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        values = run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        return check_finite(values, network.design.backbone.model)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""
@@ -283,6 +289,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         """Positions that are kept free for what is written."""
         return max(self.max_new_tokens, self.max_target_length or 0)
 
+    @in_own_modes
     def _generate(self, X: Any, decoding: Decoding, n_samples: int) -> np.ndarray:
         """Texts (n, n_samples), object."""
         import torch

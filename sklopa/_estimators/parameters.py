@@ -27,7 +27,9 @@ from sklopa._inputs.rules import (
 from sklopa._loading.description import Backbone
 from sklopa._prompt import GATES
 
-_MODEL = PATH | instance_of(Backbone, named="a Backbone")
+_MODEL = PATH | instance_of(
+    Backbone, named="a Backbone (Backbone.from_objects(model, tokenizer) for live objects)"
+)
 
 
 def parameter(default: Any, rule: Rule) -> Any:
@@ -92,6 +94,7 @@ class TextParameters(PromptParameters):
     _: KW_ONLY
     max_length: int | None = parameter(None, integer(1) | NONE)
     nulls: str = parameter("error", one_of("error", "empty"))
+    special_tokens: bool = parameter(False, BOOLEAN)
 
 
 @dataclass(eq=False, repr=False)

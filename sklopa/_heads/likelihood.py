@@ -62,7 +62,12 @@ def _shift_right(frozen: FrozenLanguageModel, target: Tensor) -> Tensor:
 
 
 def join_targets(
-    frozen: FrozenLanguageModel, rows: Rows, texts: Sequence[str], limit: int | None, n_rows: int
+    frozen: FrozenLanguageModel,
+    rows: Rows,
+    texts: Sequence[str],
+    limit: int | None,
+    n_rows: int,
+    special_tokens: bool = False,
 ) -> tuple[Rows, Truncation]:
     """Rows with something to write: each source with the tokens of its target.
 
@@ -71,7 +76,7 @@ def join_targets(
     """
     end = getattr(frozen.tokenizer, "eos_token_id", None)
     ends = end_ids(frozen)[:1] if end is None else [end]
-    encoded = frozen.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = frozen.reader(None, special_tokens=special_tokens).ids_of(texts)
     joined, n_cut = [], 0
     for source, ids in zip(rows.tokens or (), encoded, strict=True):
         room = _target_room(frozen, len(source), limit, n_rows)

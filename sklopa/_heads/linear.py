@@ -29,8 +29,8 @@ class LinearHead(StateHead):
 
     def __init__(self, frozen: Frozen[Any], n_outputs: int, n_inputs: int) -> None:
         super().__init__(frozen)
-        self.weight = nn.Parameter(torch.zeros(n_outputs, n_inputs))
-        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        self.weight = nn.Parameter(torch.zeros(n_outputs, n_inputs, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(n_outputs, dtype=torch.float32))
 
     def features(self, states: Tensor, batch: Batch) -> Tensor:
         """Pooled states: (B, D)."""

@@ -54,6 +54,11 @@ def write_texts(
         return [[text] for text in _decode_beams(frozen, inputs, options)]
     session = _session(frozen, inputs)
     logits = session.start()
+    if logits.isnan().any():
+        raise UnsupportedBackbone(
+            f"The outputs of {frozen.name!r} are not finite. Check its weights, or use "
+            "Backbone(..., dtype='float32')."
+        )
     if n_samples > 1:
         session.repeat(n_samples)
         logits = logits.repeat_interleave(n_samples, dim=0)

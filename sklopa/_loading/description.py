@@ -18,6 +18,10 @@ ATTENTION = (
     None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention",
 )  # fmt: skip
 
+_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+# Fields that are made anew in each process, and what no file can carry.
+_NEVER_STORED = ("_placement", "_folder", "trust_remote_code")
+
 
 @dataclass(frozen=True)
 class Permitted:
@@ -94,6 +98,8 @@ class Backbone:
     trust_remote_code: bool = False
     # The two options that may be unhashable take part in equality as text.
     _placement: str = field(init=False, default="")
+    # Where a relative folder was when it was named: another one may have that name elsewhere.
+    _folder: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, (str, Path)) or not str(self.model):
@@ -106,7 +112,13 @@ class Backbone:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
             "_placement": _as_text((self.quantization_config, self.device_map)),
+            "_folder": _absolute(self.model),
         }
+        if plain["dtype"] not in _DTYPES:
+            raise InvalidParameter(
+                f"Backbone: dtype must be one of {', '.join(map(repr, _DTYPES))}, or such a "
+                f"torch.dtype; got {self.dtype!r}"
+            )
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
@@ -118,15 +130,24 @@ class Backbone:
         The result is equal only to itself and cannot be pickled: save the two with
         ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
         """
+        _check_objects(model, tokenizer)
         return LiveBackbone(model, tokenizer)
 
+    @property
+    def place(self) -> str:
+        """Hub id, or the folder wherever the process is by now."""
+        return self._folder or self.model
+
     def release(self) -> None:
-        """Free the weights. The next use loads them again."""
+        """Free the weights, as soon as no fitted estimator holds them.
+
+        The next use takes up what is still held, if its files are as they were, or loads again.
+        """
         registry.drop(self)
 
     @staticmethod
     def release_all() -> None:
-        """Free the weights of all backbones in this process."""
+        """Free the weights of all backbones in this process; see `release`."""
         registry.drop_all()
 
     def __reduce__(self) -> Any:
@@ -147,7 +168,7 @@ class Backbone:
         if isinstance(state, Permitted):
             rest, state = state.rest, state.plain
         known = {f.name for f in fields(self) if f.init}
-        values = {k: v for k, v in state.items() if k not in ("_placement", "trust_remote_code")}
+        values = {k: v for k, v in state.items() if k not in _NEVER_STORED}
         odd = [*(values.keys() - known), *_only_from_the_caller(values)]
         if odd or not isinstance(values.get("model"), str):
             name = odd[0] if odd else "model"
@@ -243,6 +264,38 @@ def _is_plain(value: Any) -> bool:
 def _names_disk(device_map: Any) -> bool:
     """Whether weights would be written to a folder."""
     return isinstance(device_map, dict) and "disk" in device_map.values()
+
+
+def _check_objects(model: Any, tokenizer: Any) -> None:
+    """Raise unless objects are a transformers model, and what reads for it.
+
+    Asked by what they have, since neither torch nor transformers is loaded here.
+    """
+    how = "Backbone.from_objects: give a transformers model and its tokenizer or image processor"
+    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
+        raise InvalidParameter(
+            f"{how}; this model is wrapped by peft. Give model.merge_and_unload(), the same model "
+            "with the adapter in its weights."
+        )
+    if not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
+        hint = ""
+        if hasattr(model, "encode") and hasattr(model, "tokenizer"):
+            hint = " Of a SentenceTransformer s take s[0].auto_model and s.tokenizer."
+        if hasattr(tokenizer, "get_input_embeddings"):
+            hint = " The model comes first."
+        raise InvalidParameter(f"{how}; got {_kind(model)} as the model.{hint}")
+    if not hasattr(tokenizer, "model_input_names"):
+        raise InvalidParameter(f"{how}; got {_kind(tokenizer)} as what reads for the model.")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _absolute(model: str | PathLike) -> str:
+    """Where a relative folder is now; empty for what is no such folder."""
+    path = Path(model)
+    return "" if path.is_absolute() or not path.is_dir() else str(path.absolute())
 
 
 def _as_text(options: tuple) -> str:

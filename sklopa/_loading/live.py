@@ -17,9 +17,10 @@ from sklopa._backbone.language import FrozenLanguageModel, as_language_model
 from sklopa._backbone.recompute import recompute_layers
 from sklopa._backbone.vision import FrozenVisionTower
 from sklopa._backbone.vision_families import VisionFamily, vision_family_of
+from sklopa._batches.modes import in_own_modes
 from sklopa._batches.out_of_memory import is_out_of_memory
 from sklopa._loading import registry
-from sklopa._loading.description import Backbone, LiveBackbone
+from sklopa._loading.description import ATTENTION, Backbone, LiveBackbone
 from sklopa._loading.packaged import DEMO_MODELS, find_demo_model
 from sklopa._loading.placement import resolve_device, resolve_dtype, resolve_step_dtype
 from sklopa.errors import (
@@ -39,6 +40,7 @@ _LM_CLASSES = {
 }
 
 
+@in_own_modes
 def live_model(backbone: Backbone) -> Frozen[Any]:
     """The live model of a description: one in a process, loaded at first use.
 
@@ -49,7 +51,18 @@ def live_model(backbone: Backbone) -> Frozen[Any]:
     UnsupportedBackbone
         If its family cannot take soft prompts. Found before any weight is read.
     """
-    return registry.get_or_load(backbone, lambda: _load(backbone))
+    frozen = registry.get_or_load(
+        backbone,
+        lambda: _load(backbone),
+        lambda held: isinstance(backbone, LiveBackbone) or _is_as_before(backbone, held),
+    )
+    return frozen.in_use()
+
+
+def _is_as_before(backbone: Backbone, held: Frozen[Any]) -> bool:
+    """Whether the files of a model are those that it was loaded from."""
+    folder = Path(_where(backbone)["pretrained_model_name_or_path"])
+    return not folder.is_dir() or held.files == _files(backbone, folder)
 
 
 def live_language_model(backbone: Backbone) -> FrozenLanguageModel:
@@ -112,6 +125,7 @@ def load_shell(backbone: Backbone) -> Shell:
     where = _where(backbone)
     with _quiet_transformers(), _failures_named(backbone):
         config = transformers.AutoConfig.from_pretrained(**where)
+        _forget_odd_attention(config)
         auto_class = _auto_class(config, family_of(config, backbone.model))
         with torch.device("meta"):
             model = getattr(transformers, auto_class).from_config(config)
@@ -141,14 +155,14 @@ def _find(where: dict[str, Any], file_name: str) -> str | None:
 def _where(backbone: Backbone) -> dict[str, Any]:
     """Arguments for `from_pretrained` that say where the files are."""
     where = {
-        "pretrained_model_name_or_path": backbone.model,
+        "pretrained_model_name_or_path": backbone.place,
         "revision": backbone.revision,
         "local_files_only": backbone.local_files_only,
         "trust_remote_code": backbone.trust_remote_code,
     }
     if backbone.gguf_file:
         where["gguf_file"] = backbone.gguf_file
-    if Path(backbone.model).is_dir():
+    if Path(backbone.place).is_dir():
         return where | {"local_files_only": True}
     # A verified copy of the published weights saves asking the hub at all.
     named_exactly = backbone.revision or backbone.gguf_file
@@ -173,7 +187,7 @@ def _read(backbone: Backbone, where: dict[str, Any]) -> Frozen[Any]:
         config = transformers.AutoConfig.from_pretrained(**where)
         known: dict[str, Any] = {
             "key": backbone,
-            "fingerprint": _fingerprint(backbone, where, config),
+            "files": _files(backbone, where["pretrained_model_name_or_path"], config),
             "step_dtype": resolve_step_dtype(backbone.dtype, resolve_device(backbone.device)),
         }
         frozen: Frozen[Any]
@@ -229,6 +243,7 @@ def _read_tower(
     import transformers
 
     config = getattr(config, "vision_config", config)
+    _forget_odd_attention(config)
     for name, value in family.settings.items():
         setattr(config, name, value)
     model = transformers.AutoModel.from_pretrained(**where, **_options(backbone), config=config)
@@ -246,14 +261,19 @@ def _failures_named(backbone: Backbone) -> Iterator[None]:
         raise BackboneNotFound(_not_found_text(backbone, error)) from error
 
 
-def _fingerprint(backbone: Backbone, where: dict[str, Any], config: Any) -> str:
-    """What stands for these files: the commit on the hub, or sizes and times in a folder."""
-    folder = Path(where["pretrained_model_name_or_path"])
-    files: Any = getattr(config, "_commit_hash", None)
-    if folder.is_dir():
-        stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
-        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return repr((backbone, files))
+def _files(backbone: Backbone, place: str | Path, config: Any = None) -> tuple:
+    """What stands in this process for these files, held as a description asks.
+
+    The commit on the hub, or all that a folder tells without being read: sizes, times and places
+    on the disk, of which no program can set the time of the last change.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        return backbone, getattr(config, "_commit_hash", None)
+    stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    return backbone, tuple(
+        (name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in stats
+    )
 
 
 def _read_weights(
@@ -264,9 +284,12 @@ def _read_weights(
 
     options = _options(backbone)
     loader = getattr(transformers, _auto_class(config, family))
+    if _forget_odd_attention(config):
+        options["config"] = config
     if "gguf_file" in where:
         _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
-    model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+    with _quiet_bar() if "gguf_file" in where else contextlib.nullcontext():
+        model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
     if family.casts_strays:
         for weights in model.parameters():
             weights.data = weights.data.to(options["dtype"])
@@ -274,6 +297,32 @@ def _read_weights(
     is_lm = model.get_output_embeddings() is not None
     body = f"{model.base_model_prefix}."
     return model, is_lm and all(key.startswith(body) for key in report["missing_keys"])
+
+
+def _forget_odd_attention(config: Any) -> bool:
+    """Whether a file named attention that no file may name, as code would be fetched for it."""
+    parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", ())]
+    odd = [
+        part
+        for part in (config, *parts)
+        if getattr(part, "_attn_implementation", None) not in ATTENTION
+    ]
+    for part in odd:
+        part._attn_implementation_internal = None  # transformers then chooses one of its own
+    return bool(odd)
+
+
+@contextlib.contextmanager
+def _quiet_bar() -> Iterator[None]:
+    """The one bar of transformers that its own switch does not reach: of reading a GGUF file."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    shown = gguf.tqdm
+    gguf.tqdm = partial(shown, disable=True)
+    try:
+        yield
+    finally:
+        gguf.tqdm = shown
 
 
 def _options(backbone: Backbone) -> dict[str, Any]:

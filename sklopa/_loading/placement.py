@@ -6,11 +6,31 @@ from collections.abc import Callable
 
 import torch
 
+from sklopa.errors import InvalidParameter
+
 
 def resolve_device(device: str) -> torch.device:
-    """The device that "auto" or a name stands for."""
+    """The device that "auto" or a name stands for.
+
+    Raises
+    ------
+    InvalidParameter
+        If torch knows no such device, or finds none here.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            found = torch.device(device)
+        except RuntimeError as error:
+            raise InvalidParameter(
+                f"Backbone: device must be 'auto' or a device of torch, as 'cpu' or 'cuda:0'; got "
+                f"{device!r}"
+            ) from error
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            raise InvalidParameter(
+                f"Backbone: device={device!r} is not there; torch finds "
+                f"{torch.cuda.device_count()} GPUs. Use device='auto'."
+            )
+        return found
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

@@ -5,16 +5,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any
+from weakref import WeakValueDictionary
+
+from sklopa._cache.forks import after_fork
 
 _loaded: dict[Hashable, Any] = {}
+# What was dropped and somebody still holds: it is taken up again before a second copy is made.
+_held: WeakValueDictionary[Hashable, Any] = WeakValueDictionary()
 _lock = threading.RLock()
 
 
-def get_or_load(key: Hashable, load: Callable[[], Any]) -> Any:
-    """What is kept under `key`; `load` makes it on first use, in one thread only."""
+def get_or_load(
+    key: Hashable, load: Callable[[], Any], is_as_before: Callable[[Any], bool] = lambda kept: True
+) -> Any:
+    """What is kept under `key`; `load` makes it on first use, in one thread only.
+
+    Parameters
+    ----------
+    is_as_before : callable
+        Whether what was dropped, and is still held elsewhere, is what `load` would make now.
+    """
     with _lock:
         if key not in _loaded:
-            _loaded[key] = load()
+            held = _held.get(key)
+            _loaded[key] = held if held is not None and is_as_before(held) else load()
+            _held[key] = _loaded[key]
         return _loaded[key]
 
 
@@ -28,3 +43,11 @@ def drop_all() -> None:
     """Forget everything."""
     with _lock:
         _loaded.clear()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+after_fork(_renew_lock)

@@ -54,7 +54,7 @@ def right_by_probe(views: Views, codes: np.ndarray) -> np.ndarray:
         classes, inverse = np.unique(codes[train], return_inverse=True)
         decided = np.full(len(test), classes[0])
         if len(classes) > 1:
-            weight, target = torch.ones(len(train)), torch.from_numpy(inverse)
+            weight, target = torch.ones(len(train), dtype=torch.float32), torch.from_numpy(inverse)
             probe = logistic_start(ProbeRows(features[train], target, weight, firsts=firsts))
             outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
             decided = classes[outputs.argmax(axis=1)]

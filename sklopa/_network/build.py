@@ -33,6 +33,7 @@ def build_network(design: Design, seed: int = 0) -> LoPANetwork:
         prompt=_fresh_prompt(design, frozen, encoder, generator),
         head=_fresh_head(design, frozen, encoder),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
+        embedder=encoder,
     ).eval()
 
 

@@ -28,7 +28,7 @@ class Design:
     reserved : int, positions kept free behind the text for what is generated
     n_views : int, views of a row that the head reads: 2 with that of an earlier layer
     prompt_layer : int, layer whose input the prompt joins
-    prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length
+    prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length, special_tokens
         As the estimator parameters of the same names.
     """
 
@@ -50,6 +50,7 @@ class Design:
     reserved: int = 0
     n_views: int = 1
     prompt_layer: int = 0
+    special_tokens: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of the template in a dictionary of their own."""

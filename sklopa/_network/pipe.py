@@ -32,16 +32,29 @@ class LoPANetwork(nn.Module):
         prompt: LowRankPrompt | DeepPrompt | None,
         head: Head,
         encoder: TrainedEncoder | None = None,
+        embedder: Frozen[Any] | None = None,
     ) -> None:
         super().__init__()
-        self._frozen = frozen
+        self._frozen, self._embedder = frozen, embedder
         self.prompt, self.head, self.encoder = prompt, head, encoder
         self.to(frozen.device)
 
     @property
     def frozen(self) -> Frozen[Any]:
         """The frozen model, in the precision of training steps while it is trained."""
-        return self._frozen.in_steps if self.training else self._frozen
+        frozen = self._frozen.in_use()
+        return frozen.in_steps if self.training else frozen
+
+    @property
+    def embedder(self) -> Frozen[Any]:
+        """The frozen model that makes instance embeddings, in the precision of predictions."""
+        model = self._frozen.plain if self._embedder is None else self._embedder
+        return model.in_use()
+
+    def models(self) -> dict[str, Frozen[Any]]:
+        """The frozen models that are read, each once; "encoder" where that is another one."""
+        plain = self._frozen.plain
+        return {"backbone": plain} | ({} if self.embedder is plain else {"encoder": self.embedder})
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +108,7 @@ class LoPANetwork(nn.Module):
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
         if batch.views is None:  # nothing depends on the instance
-            return self.prompt(torch.empty(len(batch), 0, device=self.device))
+            return self.prompt(torch.empty(len(batch), 0, dtype=torch.float32, device=self.device))
         return self.prompt(batch.views.last)
 
     @property

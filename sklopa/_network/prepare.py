@@ -12,7 +12,6 @@ from sklopa._backbone.frozen import Frozen
 from sklopa._batches.rows import Rows, Views
 from sklopa._embedding.instance import embed_rows
 from sklopa._embedding.lower_states import LowerStates
-from sklopa._loading.live import live_model
 from sklopa._network.design import Design
 from sklopa._network.pipe import LoPANetwork
 from sklopa._tokens.truncation import Truncation
@@ -43,27 +42,31 @@ def prepare_rows(
     """
     frozen = network.frozen
     limit = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
-    reader = frozen.reader(limit, design.template)
+    reader = frozen.reader(limit, design.template, design.special_tokens)
     tokens, n_truncated = reader.read(inputs)
-    truncation = Truncation(n_truncated, len(inputs), limit)
+    side = getattr(frozen.reads_with, "truncation_side", "right")
+    truncation = Truncation(n_truncated, len(inputs), limit, side)
     if design.is_probe:
-        return PreparedRows(Rows(views=embed_inputs(design, inputs, memory)), truncation)
+        return PreparedRows(Rows(views=embed_inputs(network, design, inputs, memory)), truncation)
     lower = None
     if design.prompt_layer:
         dtype = frozen.in_steps.dtype if for_steps else frozen.dtype
-        lower = LowerStates(frozen, dtype, (limit, design.template))
+        lower = LowerStates(frozen, dtype, (limit, design.template, design.special_tokens))
     views = encoder_tokens = None
     if design.reads_instances:
-        encoder = live_model(design.encoder)
+        encoder = network.embedder
         # The encoder sees no prompt, so its limit does not depend on P and its work is shared.
         encoder_limit = token_limit(encoder, design.max_length, 0)
         if network.encoder is not None:
-            encoder_tokens, _ = encoder.reader(encoder_limit).read(inputs)
+            reader = encoder.reader(encoder_limit, special_tokens=design.special_tokens)
+            encoder_tokens, _ = reader.read(inputs)
         else:
             keep, alike = None, design.encoder == design.backbone and design.template is None
             if lower is not None and alike:  # one pass without a prompt gives both
                 encoder, keep = frozen, _keep_whole(lower, limit)
-            views = embed_rows(encoder, inputs, encoder_limit, memory, design.n_views, keep)
+            views = embed_rows(
+                encoder, inputs, encoder_limit, memory, design.n_views, keep, design.special_tokens
+            )
     if lower is not None:
         tokens = lower.attach(inputs, tokens)
     return PreparedRows(Rows(tokens, views, encoder_tokens), truncation)
@@ -79,11 +82,14 @@ def _keep_whole(lower: LowerStates, limit: int | None) -> Callable[[Any, Any, Te
     return keep
 
 
-def embed_inputs(design: Design, inputs: Sequence[Any], memory: Memory = None) -> Views:
+def embed_inputs(
+    network: LoPANetwork, design: Design, inputs: Sequence[Any], memory: Memory = None
+) -> Views:
     """What the frozen model itself makes of inputs, without a prompt."""
-    frozen = live_model(design.backbone)
+    frozen = network.frozen.plain
     limit = token_limit(frozen, design.max_length, 0)
-    return embed_rows(frozen, inputs, limit, memory, design.n_views)
+    special = design.special_tokens
+    return embed_rows(frozen, inputs, limit, memory, design.n_views, special_tokens=special)
 
 
 def token_limit(frozen: Frozen[Any], max_length: int | None, n_rows: int) -> int | None:

@@ -130,7 +130,8 @@ class OnnxPredictor:
             found[name], n_cut = reader.read(columns[name])
             cut = n_cut if i == 0 else cut
         limit = next(iter(self._readers.values())).max_tokens
-        return found, Truncation(cut, len(rows), limit)
+        side = self._manifest["reading"]["truncation_side"]
+        return found, Truncation(cut, len(rows), limit, side)
 
     def _fed(
         self, rows: dict[str, list[Tokens]], chosen: np.ndarray
@@ -148,12 +149,13 @@ def _readers(path: Path, manifest: dict[str, Any]) -> dict[str, TextReader]:
     """What reads each text of the graph, that behind the prompt first."""
     reading = manifest["reading"]
     file = read.check_beside(path, manifest, "tokenizer")
-    tokenizer = FileTokenizer(file.read_text(encoding="utf-8"), reading["stand_in"])
+    text = file.read_text(encoding="utf-8")
+    tokenizer = FileTokenizer(text, reading["stand_in"], reading["truncation_side"])
     template = reading["template"] and Template(**reading["template"])
     return {
         name: TextReader(
             tokenizer, name=("onnx", file.name), max_tokens=limit, with_types=reading["with_types"],
-            template=template if name == "row" else None,
+            template=template if name == "row" else None, special_tokens=reading["special_tokens"],
         )
         for name, limit in reading["limits"].items()
     }  # fmt: skip

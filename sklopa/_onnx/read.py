@@ -115,6 +115,8 @@ def _is_reading(value: Any) -> bool:
         and value["limits"].keys() <= {"row", "text", "pair"}
         and type(value.get("with_types")) is bool
         and type(value.get("stand_in")) is int
+        and type(value.get("special_tokens")) is bool
+        and value.get("truncation_side") in ("left", "right")
         and (template is None or _is_template(template))
     )
 

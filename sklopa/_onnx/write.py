@@ -175,7 +175,7 @@ def _reading(fitted: FittedTask, graph: OnnxGraph) -> dict[str, Any]:
     frozen = as_language_model(fitted.network.live().frozen)
     row = token_limit(frozen, design.max_length, design.n_rows + design.reserved)
     template = None if design.template is None else dict(vars(design.template))
-    reader = frozen.reader(row, design.template)
+    reader = frozen.reader(row, design.template, design.special_tokens)
     return {
         "limits": {
             name: row if name == ROW else token_limit(frozen, design.max_length, 0)
@@ -184,4 +184,6 @@ def _reading(fitted: FittedTask, graph: OnnxGraph) -> dict[str, Any]:
         "with_types": graph.with_types,
         "template": template,
         "stand_in": reader.stand_in,
+        "special_tokens": design.special_tokens,
+        "truncation_side": getattr(frozen.tokenizer, "truncation_side", "right"),
     }

@@ -124,7 +124,10 @@ class LowRankPrompt(nn.Module):
     def _drop(self, embedding: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:
             return embedding
-        keep = torch.rand(embedding.shape, generator=self.generator, device=self.generator.device)
+        drawn = self.generator
+        keep = torch.rand(
+            embedding.shape, generator=drawn, dtype=torch.float32, device=drawn.device
+        )
         kept = (keep >= self.dropout).to(embedding.device)
         return embedding * kept / (1 - self.dropout)
 
@@ -139,7 +142,7 @@ class LowRankPrompt(nn.Module):
         which = torch.arange(self.length) % self.rank
         picks = torch.nn.functional.one_hot(which, self.rank)
         start = rows[: self.rank]
-        columns = torch.zeros(self.width, self.rank)
+        columns = torch.zeros(self.width, self.rank, dtype=torch.float32)
         columns[:, : len(start)] = start.T
         _bias_of(self.u).copy_(picks.flatten().float())
         _bias_of(self.v).copy_(columns.flatten())
@@ -156,7 +159,7 @@ def _typical_size(rows: Tensor) -> Tensor:
 def _undo_gate(rows: Tensor, gate: str, rank: int) -> Tensor:
     """Factor (P, 1) that gives the gated rows the norm of `rows` while Z_I is still near 0."""
     if rank == 0 or gate in ("add", "concat"):
-        return torch.ones(len(rows), 1)
+        return torch.ones(len(rows), 1, dtype=torch.float32)
     gated = rows * 0.5 if gate == "sigmoid" else rows.clamp(min=0)
     return rows.norm(dim=1, keepdim=True) / gated.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
@@ -178,9 +181,11 @@ def _bias_of(network: nn.Sequential) -> Tensor:
 
 @torch.no_grad()
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out, dtype=torch.float32)
     bound = n_in**-0.5
     for parameter in (layer.weight, layer.bias):
-        start = torch.rand(parameter.shape, generator=generator, device=generator.device)
+        start = torch.rand(
+            parameter.shape, generator=generator, dtype=torch.float32, device=generator.device
+        )
         parameter.copy_((2 * start - 1) * bound)
     return layer

@@ -1,6 +1,6 @@
-"""One writer at a time: locks on files that are opened without following links, and never cut.
+"""One at a time: locks on files that are opened without following links, and never cut.
 
-`filelock`, which GPU turns use, empties what it opens: a file of that name in a user's folder.
+`filelock` empties what it opens: a file of that name in a user's folder.
 """
 
 from __future__ import annotations
@@ -81,6 +81,13 @@ def writing_at(path: Path) -> Iterator[None]:
     nothing but the archive.
     """
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    with held_by_user(name):
+        yield
+
+
+@contextlib.contextmanager
+def held_by_user(name: str) -> Iterator[None]:
+    """What is held by one process, or thread, of this user at a time; others wait."""
     with locked(_own_folder() / f"{name}.lock", wait=True):
         yield
 

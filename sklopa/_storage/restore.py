@@ -17,9 +17,10 @@ from sklopa._loading.description import ATTENTION, Backbone, allowed_by_caller
 from sklopa._network.build import check_room
 from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
+from sklopa._network.models import compare, live_models, models_of
 from sklopa._storage.read import check_models, read_archive
 from sklopa._storage.record import Record, Schema
-from sklopa._storage.save import FORMAT, live_models, models_of, versions
+from sklopa._storage.save import FORMAT, versions
 from sklopa._storage.single_values import STORED_REQUESTS, as_refused, refused
 from sklopa._storage.trust import check_network, check_record, check_sizes, check_weights
 from sklopa._storage.values import unpack
@@ -178,33 +179,12 @@ def _check_content(
     saved: dict[str, dict], live: dict[str, Frozen[Any]], written_with: dict[str, str]
 ) -> None:
     """Say what differs between the frozen models of then and now."""
-    told = ["shapes", "vocabulary"]
-    # Another version of transformers may write the same configuration otherwise.
-    if written_with.get("transformers") == versions()["transformers"]:
-        told += ["configuration", "reader"]
     for name, frozen in live.items():
-        now = {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
-        then = saved.get(name, {})
-        same_dtype = then.get("dtype") == now["dtype"]
-        wrong = [
-            what
-            for what in (*told, *(["weights"] if same_dtype else []))
-            # Archives that were written before these were told have neither.
-            if then.get(what, now[what] if what in told[2:] else None) != now[what]
-        ]
+        wrong, other = compare(name, saved.get(name, {}), frozen, written_with.get("transformers"))
         if wrong:
-            raise InvalidArchive(
-                f"The {name} is not the one that the estimator was fitted on: {frozen.name!r} here "
-                f"has other {' and '.join(wrong)} (revision {now['revision']}, fitted on "
-                f"{then.get('revision')}). Give the right one with load(path, {name}=...)."
-            )
-        if not same_dtype:
-            warnings.warn(
-                f"The {name} was held in {then.get('dtype')} at fit and is in {now['dtype']} "
-                f"here; outputs may differ slightly. Backbone(..., dtype=) sets it.",
-                ArchiveWarning,
-                stacklevel=4,
-            )
+            raise InvalidArchive(f"{wrong} Give the right one with load(path, {name}=...).")
+        if other:
+            warnings.warn(other, ArchiveWarning, stacklevel=4)
 
 
 def _check_live(network: FittedNetwork, schema: Schema, live: dict[str, Frozen[Any]]) -> None:

@@ -11,10 +11,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from sklopa._backbone.frozen import Frozen
-from sklopa._loading.description import Backbone
-from sklopa._loading.live import live_model, write_model
-from sklopa._network.design import Design
+from sklopa._loading.live import write_model
+from sklopa._network.models import live_models, models_of, told_of
 from sklopa._storage import files
 from sklopa._storage.record import Record, Schema
 from sklopa._storage.single_values import REFUSED, STORED_REQUESTS, check_requests
@@ -60,10 +58,7 @@ def _describe(record: Record) -> dict[str, Any]:
         "format": FORMAT,
         "estimator": record.kind,
         "versions": versions(),
-        "models_used": {
-            name: {"dtype": str(frozen.dtype), "revision": frozen.revision, **frozen.content}
-            for name, frozen in live_models(design).items()
-        },
+        "models_used": told_of(live_models(design)),
         "parameters": _pack_each(carried, "parameter"),
         "attributes": _pack_each(record.attributes | asked, "attribute"),
         "design": pack(design, {}),
@@ -124,16 +119,3 @@ def versions() -> dict[str, str]:
     """Versions of sklopa and of the libraries that outputs depend on."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"sklopa": __version__} | found
-
-
-def models_of(design: Design) -> dict[str, Backbone]:
-    """Descriptions of the frozen models that a design reads, each once."""
-    models = {"backbone": design.backbone}
-    if design.reads_instances and design.encoder != design.backbone:
-        models["encoder"] = design.encoder
-    return models
-
-
-def live_models(design: Design) -> dict[str, Frozen[Any]]:
-    """The frozen models that a design reads, loaded."""
-    return {name: live_model(used) for name, used in models_of(design).items()}

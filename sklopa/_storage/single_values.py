@@ -131,6 +131,40 @@ def plain(value: Any) -> Any:
     return value
 
 
+def check_training(state: Any) -> dict[str, Any]:
+    """What `partial_fit` goes on from: a plan, states of generators, and moments of the optimizer.
+
+    Raises
+    ------
+    InvalidArchive
+    """
+
+    def is_array(value: Any, dtype: type) -> bool:
+        fine = isinstance(value, np.ndarray) and value.dtype == dtype
+        return fine and bool(np.isfinite(value).all())
+
+    fine = isinstance(state, dict) and state.keys() == {"plan", "order", "dropout", "moments"}
+    fine = (
+        fine
+        and isinstance(state["plan"], dict)
+        and all(isinstance(value, (int, float)) for value in state["plan"].values())
+        and isinstance(state["dropout"], list)
+        and all(is_array(value, np.uint8) for value in [state["order"], *state["dropout"]])
+        and isinstance(state["moments"], dict)
+        and all(
+            isinstance(i, str)
+            and i.isdecimal()
+            and isinstance(of_one, dict)
+            and of_one.keys() == {"step", "exp_avg", "exp_avg_sq"}
+            and all(is_array(value, np.float32) for value in of_one.values())
+            for i, of_one in state["moments"].items()
+        )
+    )
+    if not fine:
+        raise refused("what it keeps to go on from is none")
+    return state
+
+
 # How a checkpoint's state is made up: nothing but these.
 _IN_CHECKPOINTS = (type(None), bool, int, float, str)
 

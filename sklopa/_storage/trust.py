@@ -26,6 +26,7 @@ from sklopa._storage.single_values import (
     as_refused,
     check_generator_state,
     check_requests,
+    check_training,
     plain_requests,
     refused,
     shown,
@@ -35,9 +36,10 @@ from sklopa._tokens.template import Template
 # Parameters that name folders of one machine; a stranger's would be written to.
 FOLDERS = frozenset({"memory", "checkpoint_dir"})
 OUTPUT = "_sklearn_output_config"  # of `set_output`
+TRAINING = "_training"  # what `partial_fit` goes on from
 # What earlier versions kept beside, and nothing reads any more.
 _FORMER = frozenset({"_truncation"})
-_NETWORK = ("_design", "_weights")
+_NETWORK = ("_design", "_weights", "_models")
 _OUTPUTS = [{}, *({"transform": kind} for kind in ("default", "pandas", "polars", None))]
 _LABELS = (
     str, bytes, bool, int, float, np.generic, datetime.date, type(None), tuple,
@@ -68,7 +70,7 @@ def trusted_state(
         rest, state = state.rest, state.plain
     try:
         values = {name: value for name, value in state.items() if name not in _FORMER}
-        design, weights = (values.pop(name, None) for name in _NETWORK)
+        design, weights, models = (values.pop(name, None) for name in _NETWORK)
         requests = check_requests(plain_requests(values))
         for name, value in values.items():
             _check_one(schema, name, value)
@@ -76,7 +78,9 @@ def trusted_state(
         if design is None or weights is None:
             return values | rest, None, requests
         attributes = {k: v for k, v in values.items() if k in schema.attributes}
-        network = FittedNetwork(_as_design(design), check_weights(weights))
+        network = FittedNetwork(
+            _as_design(design), check_weights(weights), models=_check_models(models)
+        )
         check_network(schema, attributes, network)
     except Exception as error:  # a hostile value may break anything
         raise as_refused(error) from error
@@ -103,6 +107,9 @@ def _check_one(schema: Schema, name: str, value: Any) -> None:
     if name == OUTPUT:
         if value not in _OUTPUTS:
             raise refused(f"{OUTPUT} is {shown(value)}")
+        return
+    if name == TRAINING:
+        check_training(value)
         return
     rule = schema.parameters.get(name) or schema.attributes.get(name)
     if rule is None:
@@ -155,7 +162,11 @@ def check_network(schema: Schema, attributes: dict[str, Any], network: FittedNet
     shared = vars(design).keys() & schema.parameters.keys() - {"template"}
     rules = {name: schema.parameters[name] for name in shared}
     check_parameters("its design", vars(design), rules)
-    for name in {"max_length", "prompt_layer"} - schema.parameters.keys():  # as nothing sets them
+    for name in {
+        "max_length",
+        "prompt_layer",
+        "special_tokens",
+    } - schema.parameters.keys():  # as nothing sets them
         if getattr(design, name) != getattr(Design, name):
             raise refused(f"its design has {name}={getattr(design, name)!r}")
     for name in ("pairs", "generates"):
@@ -202,6 +213,21 @@ def check_weights(weights: Any) -> dict[str, np.ndarray]:
             kind = getattr(value, "dtype", type(value).__name__)
             raise refused(f"weights {name} are {kind}, or not all of them are finite")
     return dict(weights)
+
+
+def _check_models(models: Any) -> dict[str, Any] | None:
+    """What is told of frozen models: tables of texts."""
+    if models is None:
+        return None
+    fine = isinstance(models, dict) and all(
+        isinstance(name, str)
+        and isinstance(told, dict)
+        and all(isinstance(k, str) and isinstance(v, (str, type(None))) for k, v in told.items())
+        for name, told in models.items()
+    )
+    if not fine:
+        raise refused("what it tells of its models is no table of texts")
+    return models
 
 
 def _as_design(values: Any) -> Design:
@@ -292,4 +318,4 @@ def permitted(network: FittedNetwork, model: Any, encoder: Any) -> FittedNetwork
             allowed[name] = described
     if not allowed:
         return network
-    return FittedNetwork(replace(network.design, **allowed), network.weights)
+    return network.of_design(replace(network.design, **allowed))

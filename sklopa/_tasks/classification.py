@@ -32,10 +32,13 @@ class LabelTask(Task):
     ----------
     classes : ndarray of shape (C,)
     class_weight : dict, "balanced" or None
+    more_to_come : bool
+        Whether classes that no row has yet will come, so that none is taken to be rare.
     """
 
     classes: np.ndarray
     class_weight: dict | str | None = None
+    more_to_come: bool = False
 
     is_multilabel = False
 
@@ -110,12 +113,15 @@ class SingleLabel(LabelTask):
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features. Training rows need not have all classes."""
         n_rows, n_features = rows.features.shape
-        weights, bias = torch.zeros(self.n_outputs, n_features), torch.zeros(self.n_outputs)
-        offset, present = torch.zeros(n_rows, self.n_outputs), rows.target.unique()
+        weights = torch.zeros(self.n_outputs, n_features, dtype=torch.float32)
+        bias = torch.zeros(self.n_outputs, dtype=torch.float32)
+        offset = torch.zeros(n_rows, self.n_outputs, dtype=torch.float32)
+        present = rows.target.unique()
         if len(present) > 1:
             solved = as_start(logistic_start(rows))
             weights[present], bias[present], offset[:, present] = solved
-        bias[~torch.isin(torch.arange(self.n_outputs), present)] = bias.min() + _ABSENT
+        absent = ~torch.isin(torch.arange(self.n_outputs), present)
+        bias[absent] = bias.min() + (0.0 if self.more_to_come else _ABSENT)
         return weights, bias, offset
 
 
@@ -145,7 +151,9 @@ class SeveralLabels(LabelTask):
     def start(self, rows: ProbeRows) -> Start:
         """A regularised linear model of the features for each class."""
         columns = [replace(rows, target=column) for column in rows.target.T]
-        weights, bias, offsets = zip(*map(_start_column, columns), strict=True)
+        constant = 0.0 if self.more_to_come else _ABSENT
+        starts = [_start_column(column, constant) for column in columns]
+        weights, bias, offsets = zip(*starts, strict=True)
         return torch.stack(weights), torch.stack(bias), torch.stack(offsets, dim=1)
 
     def chosen(self, outputs: np.ndarray) -> np.ndarray:
@@ -196,19 +204,27 @@ def learn_labels(
     targets = task._targets(labels, weights, classes)
     seen = labels.codes[targets.weights > 0]
     if classes is None and not labels.is_multilabel and len(np.unique(seen)) < 2:
+        left = ""
+        if len(labels.classes) > 1:
+            zero = "sample_weight" if class_weight is None else f"class_weight={class_weight!r}"
+            left = f", as {zero} gives the others weight 0"
         raise InvalidInput(
             f"{owner} needs at least 2 classes; y has one class: "
-            f"{labels.classes.tolist()[seen[0]]!r}."
+            f"{labels.classes.tolist()[seen[0]]!r}{left}."
         )
     return task, targets
 
 
-def _start_column(rows: ProbeRows) -> Start:
-    """Weights (D,), bias () and offset (n,) of one class against all others."""
+def _start_column(rows: ProbeRows, absent: float) -> Start:
+    """Weights (D,), bias () and offset (n,) of one class against all others.
+
+    `absent` is the logit of a class that no row has.
+    """
     column = rows.target
     if column.min() == column.max():  # a class that is always or never there
-        constant = torch.tensor(-_ABSENT if column[0] > 0 else _ABSENT)
-        return torch.zeros(rows.features.shape[1]), constant, torch.zeros(len(column))
+        constant = torch.tensor(-absent if column[0] > 0 else absent, dtype=torch.float32)
+        weights = torch.zeros(rows.features.shape[1], dtype=torch.float32)
+        return weights, constant, torch.zeros(len(column), dtype=torch.float32)
     both = SingleLabel(np.arange(2))
     weights, bias, offset = both.start(replace(rows, target=column.long()))
     return weights[1] - weights[0], bias[1] - bias[0], offset[:, 1] - offset[:, 0]

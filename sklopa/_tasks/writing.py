@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from sklopa._backbone.language import as_language_model
 from sklopa._batches.rows import Rows
 from sklopa._heads.likelihood import join_targets
 from sklopa._heads.writing import Decoding
 from sklopa._inputs.texts import check_target_texts
 from sklopa._inputs.weights import check_weights
-from sklopa._loading.live import live_language_model
 from sklopa._tasks.interface import Targets, Task
 
 if TYPE_CHECKING:
@@ -46,11 +46,14 @@ class Writing(Task):
 
     def attach(self, rows: Rows, targets: Targets, network: FittedNetwork) -> Rows:
         """Rows with the tokens of their targets."""
-        frozen = live_language_model(network.design.backbone)
+        frozen, design = as_language_model(network.live().frozen.plain), network.design
         joined, truncation = join_targets(
-            frozen, rows, targets.values, self.max_target_length, network.design.n_rows
-        )
-        truncation.warn("targets", "Raise max_target_length")
+            frozen, rows, targets.values, self.max_target_length, design.n_rows,
+            design.special_tokens,
+        )  # fmt: skip
+        no_limit = self.max_target_length is None
+        longer = "Lower prompt_length" if no_limit else "Raise max_target_length"
+        truncation.warn("targets", longer)
         return joined
 
     def loss(self, outputs: Tensor, target: Any) -> Tensor:

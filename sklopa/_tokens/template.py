@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Any
 
 from sklopa._inputs.texts import Row
@@ -10,6 +12,9 @@ from sklopa.errors import InvalidParameter
 
 # What stands for the prompt, and for the text, while a chat template is read.
 _PROMPT, _TEXT = "SKLOPA-PROMPT", "SKLOPA-TEXT"
+# Kinds of pieces: words of the template, texts of the user, the mask, and where the prompt stands.
+WORDS, USER, MASK, PROMPT = "words", "user", "mask", "prompt"
+Piece = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,32 @@ class Template:
         """The whole text around `row`, with `prompt` where the prompt stands."""
         return self._around(self.message(row), prompt)
 
+    def pieces(self, row: Row) -> Iterator[Piece]:
+        """The same in pieces, each with its kind; mask and prompt have no text."""
+        said = list(self._said(row))
+        if "l" in self.trims:
+            said = _stripped(said, str.lstrip)
+        if "r" in self.trims:
+            said = _stripped(said[::-1], str.rstrip)[::-1]
+        if self.before is not None:
+            yield WORDS, self.before
+            yield PROMPT, ""
+        if self.joint and (said or self.before is None):
+            yield WORDS, self.joint
+        yield from said
+        if self.behind:
+            yield WORDS, self.behind
+
+    def _said(self, row: Row) -> Iterator[Piece]:
+        text, pair = (row, "") if isinstance(row, str) else row
+        for words, name, *_ in Formatter().parse(self.pattern):
+            if words:
+                yield WORDS, words
+            if name == "mask" and self.mask_id is not None:
+                yield MASK, ""
+            elif name in ("text", "text_pair"):
+                yield USER, text if name == "text" else pair
+
     def __str__(self) -> str:
         return self._around(self.pattern)
 
@@ -64,6 +95,14 @@ class Template:
 
     def _trimmed(self, said: str) -> str:
         return said.rstrip() if "r" in self.trims else said
+
+
+def _stripped(pieces: list[Piece], strip: Callable[[str], str]) -> list[Piece]:
+    """Pieces without the white space that they begin with."""
+    for i, (kind, text) in enumerate(pieces):
+        if kind == MASK or strip(text):
+            return [(kind, strip(text)), *pieces[i + 1 :]]
+    return []
 
 
 def chat_template(tokenizer: Any, pattern: str, *, prompted: bool = True) -> Template | None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import multiprocessing
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from filelock import FileLock
 
+from sklopa._storage.lock import held_by_user
 from sklopa.errors import SharedDeviceWarning
 
 _warned = False
@@ -37,9 +34,5 @@ def turn_on(device: torch.device) -> Iterator[None]:
             SharedDeviceWarning,
             stacklevel=3,
         )
-    with FileLock(Path(tempfile.gettempdir(), _lock_name(device))):
+    with held_by_user(f"{device.type}{device.index or 0}"):
         yield
-
-
-def _lock_name(device: torch.device) -> str:
-    return f"sklopa-{getpass.getuser()}-{device.type}{device.index or 0}.lock"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sklopa._batches.order import training_batches
 from sklopa._batches.out_of_memory import halve_until_it_fits
 from sklopa._batches.rows import Batch, Rows
+from sklopa._storage.single_values import refused
 from sklopa._training.gpu_turns import turn_on
 from sklopa._training.plan import Plan, optimizer_groups
 
@@ -65,7 +66,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         groups = optimizer_groups(network, plan.learning_rate)
         self.has_work = bool(groups)  # a verbaliser without a prompt has nothing to train
-        groups = groups or [{"params": [torch.empty(0)]}]
+        groups = groups or [{"params": [torch.empty(0, dtype=torch.float32)]}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._rows_at_once = plan.batch_size
 
@@ -159,6 +160,35 @@ class Trainer:
 
     # ------------------------------------------------------------------ to stop and go on
 
+    def state(self) -> dict[str, Any]:
+        """All but the network that more epochs depend on, in plain values and arrays."""
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            "plan": dict(vars(self.plan)),
+            "order": self.generator.get_state().numpy(),
+            "dropout": [g.get_state().numpy() for g in self._dropout_generators()],
+            "moments": {
+                str(i): {name: value.cpu().numpy().copy() for name, value in of_one.items()}
+                for i, of_one in moments.items()
+            },
+        }
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave, for a network of the same weights."""
+        moments = {
+            int(i): {name: torch.tensor(value) for name, value in of_one.items()}
+            for i, of_one in state["moments"].items()
+        }
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for i, of_one in moments.items():
+            shapes = {of_one[name].shape for name in ("exp_avg", "exp_avg_sq")}
+            if i >= len(parameters) or shapes != {parameters[i].shape}:
+                raise refused("what it keeps to go on from does not fit its weights")
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        self.generator.set_state(torch.tensor(state["order"]))
+        for generator, value in zip(self._dropout_generators(), state["dropout"], strict=True):
+            generator.set_state(torch.tensor(value))
+
     def _get_state(self, course: Course, history: History, watch: _Plateau, schedule: Any) -> dict:
         """All that the rest of the training depends on, in plain values and tensors."""
         order = self.generator.get_state() if course.order is None else course.order
@@ -186,6 +216,8 @@ class Trainer:
         self.generator.set_state(state["course"]["order"])
         self._rows_at_once = state["rows_at_once"]
         for part, name in ((course, "course"), (history, "history"), (watch, "watch")):
+            if state[name].keys() - vars(part).keys():
+                raise refused(f"its {name} holds what it does not have")
             vars(part).update(state[name])
 
     def _dropout_generators(self) -> list[torch.Generator]:

@@ -129,7 +129,7 @@ def _nearest(frozen: Any, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
     n_rows = frozen.embedding.num_embeddings  # a table may be shorter or longer than its vocabulary
     known = sorted({i for i in frozen.tokenizer.get_vocab().values() if i < n_rows} - special)
     ids, wanted = torch.tensor(known), normalize(torch.from_numpy(rows).float(), dim=1)
-    best = torch.empty(len(rows), 0)
+    best = torch.empty(len(rows), 0, dtype=torch.float32)
     best_ids = torch.empty(len(rows), 0, dtype=torch.long)
     for chunk in ids.split(_CHUNK):
         with torch.no_grad():

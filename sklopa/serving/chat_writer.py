@@ -73,11 +73,13 @@ class ChatWriter:
         if not design.reads_instances:
             return ChatRows(texts, Rows(tokens=[()] * len(texts)))
         encoder = live_model(design.encoder)
-        limit = token_limit(encoder, design.max_length, 0)
+        limit, special = token_limit(encoder, design.max_length, 0), design.special_tokens
         if design.train_encoder:
-            tokens, _ = encoder.reader(limit).read(inputs)
+            tokens, _ = encoder.reader(limit, special_tokens=special).read(inputs)
             return ChatRows(texts, Rows(tokens=tokens, encoder_tokens=tokens))
-        views = embed_rows(encoder, inputs, limit, self.fitted.memory, design.n_views)
+        views = embed_rows(
+            encoder, inputs, limit, self.fitted.memory, design.n_views, special_tokens=special
+        )
         return ChatRows(texts, Rows(views=views))
 
     def write(self, rows: ChatRows) -> Iterator[Tensor | None]:
@@ -90,7 +92,11 @@ class ChatWriter:
         if self.makes.prompt is None:
             return [None] * len(chunk)
         dtype = getattr(torch, self.fitted.dtype)
-        batch = rows.batch(chunk) if self.design.reads_instances else Batch(weight=torch.ones(0))
+        batch = (
+            rows.batch(chunk)
+            if self.design.reads_instances
+            else Batch(weight=torch.ones(0, dtype=torch.float32))
+        )
         return list(self.makes(batch, len(chunk)).to(dtype))
 
     def messages(self, rows: ChatRows) -> Iterator[list[dict[str, Any]]]:
@@ -131,7 +137,9 @@ class _PromptMaker(nn.Module):
         assert self.prompt is not None
         if self.encoder is not None:
             return self.prompt(self.encoder(batch.encoder_tokens))
-        return self.prompt(torch.empty(n, 0) if batch.views is None else batch.views.last)
+        return self.prompt(
+            torch.empty(n, 0, dtype=torch.float32) if batch.views is None else batch.views.last
+        )
 
 
 def _empty_prompt(design: Design, weights: dict[str, Tensor]) -> LowRankPrompt:
@@ -143,7 +151,7 @@ def _empty_prompt(design: Design, weights: dict[str, Tensor]) -> LowRankPrompt:
         width = weights[last].shape[0] // design.rank
     first = [value for name, value in weights.items() if name.startswith("prompt.u.")]
     return LowRankPrompt(
-        torch.ones(design.prompt_length, width),
+        torch.ones(design.prompt_length, width, dtype=torch.float32),
         encoder_width=first[0].shape[1] if first else 0,
         rank=design.rank,
         bottleneck=design.bottleneck,

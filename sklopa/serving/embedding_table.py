@@ -44,7 +44,8 @@ def _read(backbone: Backbone, dtype: str) -> Backbone:
     embedding = shell.model.get_input_embeddings()
     table = _read_gguf(shell) if shell.gguf_file else _read_safetensors(shell, backbone)
     for name, _ in list(embedding.named_buffers()):  # a factor that no file holds
-        setattr(embedding, name, torch.tensor(getattr(embedding, f"scalar_{name}")))
+        factor = torch.tensor(getattr(embedding, f"scalar_{name}"), dtype=torch.float32)
+        setattr(embedding, name, factor)
     if table.shape != embedding.weight.shape:
         raise UnsupportedBackbone(
             f"The word embeddings of {backbone.model!r} cannot be used by themselves: the file "
@@ -94,4 +95,4 @@ def _read_gguf(shell: Shell) -> Tensor:
     for tensor in GGUFReader(shell.find(shell.gguf_file or "")).tensors:
         if tensor.name == "token_embd.weight":
             return torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-    return torch.empty(0)
+    return torch.empty(0, dtype=torch.float32)

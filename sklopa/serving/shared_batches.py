@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from sklopa._backbone.language import as_language_model
 from sklopa._backbone.prompted import PromptedBatch, without_prompt
 from sklopa._batches.rows import Batch, Rows
-from sklopa._batches.run import in_order, run_in_batches
+from sklopa._batches.run import check_finite, in_order, run_in_batches
 from sklopa._heads.head import StateHead
 from sklopa._heads.writing import Decoding, write_texts
 from sklopa._network.pipe import LoPANetwork
@@ -52,7 +52,8 @@ def run_shared(
     kind = object if decoding else np.float32
     ends = np.cumsum([len(rows) for _, rows in parts])[:-1]
     bounds = itertools.pairwise([0, *ends.tolist(), len(values)])
-    return [np.array(values[start:end], dtype=kind) for start, end in bounds]
+    split = [np.array(values[start:end], dtype=kind) for start, end in bounds]
+    return split if decoding else [check_finite(part, parts[0][0].frozen.name) for part in split]
 
 
 def _seen(parts: np.ndarray) -> list[int]:

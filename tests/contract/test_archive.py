@@ -246,7 +246,7 @@ def test_another_model_in_the_same_place_is_told(reviews, tmp_path):
 
 def test_another_precision_is_a_warning_and_close(stored, tiny_folder, tmp_path):
     stored.save(tmp_path / "clf.zip")
-    with pytest.warns(ArchiveWarning, match=r"float32 at fit and is in torch.bfloat16"):
+    with pytest.warns(ArchiveWarning, match=r"float32 at fit and is in bfloat16"):
         loaded = sklopa.load(tmp_path / "clf.zip", backbone=Backbone(tiny_folder, dtype="bfloat16"))
     np.testing.assert_allclose(loaded.predict_proba(TEXTS), stored.predict_proba(TEXTS), atol=0.05)
 

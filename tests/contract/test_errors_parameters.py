@@ -57,13 +57,14 @@ BAD_PARAMETERS = [
     ("class_weight", [1, 2], "'balanced'"),
     ("warm_start", "no", "True or False"),
     ("nulls", "drop", "'error', 'empty'"),
+    ("special_tokens", "yes", "True or False"),
     ("random_state", -1, "an integer from 0 to 4294967295"),
     ("random_state", 2**32, "an integer from 0 to 4294967295"),
     ("random_state", "seed", "an integer from 0 to 4294967295"),
     ("verbose", -1, "an integer >= 0"),
     ("model", 3, "a path or a Backbone"),
     ("model", None, "a path or a Backbone"),
-    ("encoder", 3, "a path or a Backbone or None"),
+    ("encoder", 3, "for live objects) or None"),
 ]
 
 

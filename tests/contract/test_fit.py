@@ -15,7 +15,7 @@ from sklopa import LoPAClassifier
 from sklopa._tasks.classification import SingleLabel
 from sklopa._training import loop
 from sklopa._training.loop import Trainer
-from sklopa.errors import SklopaError
+from sklopa.errors import InvalidArchive, SklopaError
 
 # ---------------------------------------------------------------- parameters, fit and refit
 
@@ -408,3 +408,72 @@ def test_validation_scores_count_rows_by_their_weight(make_classifier, reviews, 
     clf.fit(texts, labels, sample_weight=np.arange(1, len(texts) + 1))
     weights = seen[0].weights()
     assert len(set(weights.tolist())) == len(weights)
+
+
+# ---------------------------------------------------------------- partial_fit and pickles
+
+
+def stored(clf, **changes):
+    """What a pickle gives back; live models are not put into one."""
+    made = type(clf).__new__(type(clf))
+    made.__setstate__(clf.__getstate__() | changes)
+    return made
+
+
+@pytest.mark.parametrize("begin", ["fit", "partial_fit", "one of each"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_partial_fit_goes_on_alike_after_a_pickle(make_classifier, reviews, begin, times):
+    texts, labels = reviews
+    clf = make_classifier(dropout=0.3, max_iter=1)
+    if begin != "partial_fit":
+        clf.fit(texts, labels)
+    if begin != "fit":
+        clf.partial_fit(texts[::2], labels[::2], classes=["neg", "pos"])
+    with_pickles = stored(clf)
+    for _ in range(times):
+        clf.partial_fit(texts, labels)
+        with_pickles = stored(with_pickles).partial_fit(texts, labels)
+    assert_same_state(clf, with_pickles)
+
+
+def test_partial_fit_begins_as_well_as_fit_does(make_classifier, reviews):
+    texts, labels = reviews
+    clf = make_classifier(prompt_length=0, rank=0, learning_rate=1e-9)
+    expected = clf.fit(texts, labels).decision_function(texts)
+    clf = make_classifier(prompt_length=0, rank=0, learning_rate=1e-9)
+    clf.partial_fit(texts, labels, classes=["neg", "pos"])
+    np.testing.assert_allclose(clf.decision_function(texts), expected, atol=1e-4)
+
+
+def test_a_class_that_comes_later_is_not_taken_to_be_rare(make_classifier, colours):
+    texts, labels = colours
+    some = [i for i, label in enumerate(labels) if label != "blue"]
+    clf = make_classifier(max_iter=1)
+    clf.partial_fit([texts[i] for i in some], [labels[i] for i in some], classes=COLOURS)
+    p = clf.predict_proba([text for text, label in zip(texts, labels, strict=True)
+                           if label == "blue"])[:, list(clf.classes_).index("blue")]  # fmt: skip
+    assert p.min() > 0.1
+
+
+@pytest.mark.parametrize("change", [
+    lambda kept: 3,
+    lambda kept: kept | {"more": 1},
+    lambda kept: kept | {"order": "x"},
+    lambda kept: kept | {"moments": {"0": {}}},
+    lambda kept: kept | {"plan": {"max_iter": print}},
+])  # fmt: skip
+def test_a_forged_state_to_go_on_from_is_refused(make_classifier, reviews, change):
+    clf = make_classifier().partial_fit(*reviews, classes=["neg", "pos"])
+    state = clf.__getstate__()
+    with pytest.raises(InvalidArchive):
+        stored(clf, _training=change(state["_training"]))
+
+
+def test_moments_of_other_shapes_are_refused(make_classifier, reviews):
+    clf = make_classifier().partial_fit(*reviews, classes=["neg", "pos"])
+    state = clf.__getstate__()
+    moments = {k: {n: np.zeros((2, 2), np.float32) for n in v}
+               for k, v in state["_training"]["moments"].items()}  # fmt: skip
+    other = stored(clf, _training=state["_training"] | {"moments": moments})
+    with pytest.raises(InvalidArchive, match="does not fit its weights"):
+        other.partial_fit(*reviews)

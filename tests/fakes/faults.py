@@ -166,16 +166,24 @@ def damaged_archives(n: int) -> dict[str, Outcome]:
         }
 
 
-def all_four() -> dict[str, tuple]:
-    """A small fitted estimator of each kind, and rows for it."""
+def all_four(folders: dict[str, str] | None = None) -> dict[str, tuple]:
+    """A small fitted estimator of each kind, and rows for it.
+
+    On live models, or on those in folders, by their type.
+    """
     images, sides = tiny_vision.images()
+    text, writer, vision = (
+        (tiny.backbone(), tiny.backbone("gpt2"), tiny_vision.backbone())
+        if folders is None
+        else (folders["bert"], folders["gpt2"], folders["vit"])
+    )
     options = SMALL | {"max_iter": 1}
     made = [
-        (classifier(max_iter=1).fit(TEXTS, LABELS), TEXTS[:3]),
-        (LoPARegressor(tiny.backbone(), **options).fit(TEXTS, np.arange(24.0)), TEXTS[:3]),
-        (LoPAGenerator(tiny.backbone("gpt2"), **options, max_new_tokens=3).fit(TEXTS, TEXTS),
+        (LoPAClassifier(text, **options).fit(TEXTS, LABELS), TEXTS[:3]),
+        (LoPARegressor(text, **options).fit(TEXTS, np.arange(24.0)), TEXTS[:3]),
+        (LoPAGenerator(writer, **options, max_new_tokens=3).fit(TEXTS, TEXTS),
          TEXTS[:3]),
-        (LoPAImageClassifier(tiny_vision.backbone(), **options).fit(images, sides), images[:3]),
+        (LoPAImageClassifier(vision, **options).fit(images, sides), images[:3]),
     ]  # fmt: skip
     return {type(estimator).__name__: (estimator, rows) for estimator, rows in made}
 

@@ -1,8 +1,10 @@
 """The description and the registry: one model in memory, never copied, never pickled."""
 
 import copy
+import gc
 import importlib.util
 import pickle
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +70,13 @@ def test_equal_descriptions_share_one_model_and_release_frees_it(tiny_folder):
     assert one.embedding.weight.data_ptr() == two.embedding.weight.data_ptr()
     Backbone(tiny_folder).release()
     assert Backbone(tiny_folder) not in _registry._loaded
-    again = live_model(Backbone(tiny_folder))
-    assert again is not one
+    assert live_model(Backbone(tiny_folder)) is one  # no second copy of what somebody holds
     Backbone.release_all()
     assert not _registry._loaded
+    gone = weakref.ref(one.model)
+    del one, two
+    gc.collect()
+    assert gone() is None
 
 
 def test_estimators_clones_and_folds_share_one_model(tiny_folder, reviews):

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 
+from sklopa._storage import lock
 from sklopa._training import gpu_turns
 from sklopa.errors import SharedDeviceWarning
 
@@ -17,7 +18,7 @@ GPU = torch.device("cuda", 0)
 def in_a_worker(monkeypatch, tmp_path):
     worker = type("Process", (), {"name": "LokyProcess-1"})
     monkeypatch.setattr(gpu_turns.multiprocessing, "current_process", worker)
-    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpu_turns, "_warned", False)
     return tmp_path
 
@@ -59,6 +60,6 @@ def test_a_worker_says_so_once(in_a_worker):
 
 
 def test_a_process_of_its_own_waits_for_nobody_and_writes_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(gpu_turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(lock.tempfile, "gettempdir", lambda: str(tmp_path))
     with gpu_turns.turn_on(GPU):
         assert not list(tmp_path.iterdir())
