@@ -6,7 +6,7 @@ Docstrings stay written out in each estimator; a test holds them to what is decl
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
 
@@ -24,10 +24,16 @@ from sklopa._inputs.rules import (
     one_of,
     real,
 )
-from sklopa._loading.description import Backbone
+from sklopa._loading.description import Backbone, is_live_model
 from sklopa._prompt import GATES
 
-_MODEL = PATH | instance_of(Backbone, named="a Backbone")
+
+def _wrap_it(value: Any) -> str:
+    """Advice for those who give a live model."""
+    return ". Wrap it: Backbone.from_objects(model, tokenizer)" if is_live_model(value) else ""
+
+
+_MODEL = PATH | replace(instance_of(Backbone, named="a Backbone"), advice=_wrap_it)
 
 
 def parameter(default: Any, rule: Rule) -> Any:

@@ -117,7 +117,28 @@ class Backbone:
         The objects are used as they are, on the device where they are, and never copied.
         The result is equal only to itself and cannot be pickled: save the two with
         ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
+
+        Raises
+        ------
+        InvalidParameter
+            If the first is no transformers model, or the second no tokenizer or processor.
         """
+        if is_live_model(tokenizer) and not is_live_model(model):
+            raise InvalidParameter(
+                f"Backbone.from_objects(model, tokenizer) was given a {type(model).__name__} and a "
+                f"{type(tokenizer).__name__}; give them the other way round."
+            )
+        if not is_live_model(model):
+            raise InvalidParameter(
+                "Backbone.from_objects(model, tokenizer): model must be a transformers model; got "
+                f"a {type(model).__name__}. Of a wrapper give the transformers model within, and "
+                "for a hub id or a folder use Backbone(model)."
+            )
+        if not callable(tokenizer):
+            raise InvalidParameter(
+                "Backbone.from_objects(model, tokenizer): tokenizer must be the model's tokenizer "
+                f"or image processor; got a {type(tokenizer).__name__}."
+            )
         return LiveBackbone(model, tokenizer)
 
     def release(self) -> None:
@@ -200,6 +221,11 @@ class LiveBackbone(Backbone):
             "Save them with model.save_pretrained(folder) and tokenizer.save_pretrained(folder), "
             "then use model=folder or Backbone(folder)."
         )
+
+
+def is_live_model(value: Any) -> bool:
+    """Whether a value is a model of transformers that is in memory."""
+    return hasattr(value, "config") and hasattr(value, "get_input_embeddings")
 
 
 def as_backbone(model: str | PathLike | Backbone) -> Backbone:

