@@ -78,6 +78,7 @@ def embed_rows(
     if memory is not None and frozen.fingerprint is not None:
         identity = repr((frozen.fingerprint, *namespace[2:]))
         store = DiskStore(memory, identity, width=frozen.width * n_views)
+        store.open()
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:

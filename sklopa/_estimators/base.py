@@ -33,7 +33,7 @@ from sklopa._inputs.rules import (
 )
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._inputs.texts import Texts, check_texts
-from sklopa._loading.description import as_backbone
+from sklopa._loading.description import LiveBackbone, as_backbone
 from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
 from sklopa._training.progress import CallbackSupportMixin, FitProgress, rows_bar, with_callbacks
@@ -41,7 +41,7 @@ from sklopa._version import __version__
 from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, NotFitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
@@ -116,7 +116,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> Self:
         """Learn a prompt; the backbone stays as it is.
 
@@ -132,7 +137,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows. A row of weight 0 is left out; 2 counts like the row twice.
         X_val, y_val : default=None
-            Rows to watch for `early_stopping` in place of a held-out part of X.
+            Rows to watch for `early_stopping` in place of a held-out part of X. Without
+            `early_stopping` their score of each epoch is kept, and decides nothing.
 
         Returns
         -------
@@ -152,8 +158,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         from sklopa._training import fit as stages
 
         self._check_parameters()
+        self._warn_of_ignored()
         inputs = self._read_inputs(X)
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         if goes_on:
             self._check_columns(inputs)
@@ -347,6 +354,32 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 f"{owner}: gate='instance' has no task prompt, so rank=0 leaves no prompt at all; "
                 "use rank >= 1, or another gate for plain prompt tuning"
             )
+
+    def _ignored(self) -> Iterator[tuple[str, str]]:
+        """Parameters that were given and have no effect, each with what takes it away."""
+        if self.prompt_length == 0 or self.rank == 0:
+            alike = "rank=0" if self.prompt_length else "prompt_length=0"
+            if self.train_encoder:
+                yield "train_encoder=True", f"with {alike}: no prompt is made of an instance"
+            elif self.encoder is not None:
+                yield "encoder", f"with {alike}: no prompt is made of an instance"
+        if self.checkpoint_every is not None and self.checkpoint_dir is None:
+            yield f"checkpoint_every={self.checkpoint_every}", "without checkpoint_dir"
+        if self.memory is not None and isinstance(self.model, LiveBackbone):
+            yield f"memory={self._memory_folder!r}", "on live objects, which no file stands for"
+
+    def _warn_of_ignored(self) -> None:
+        for what, why in self._ignored():
+            text = f"{type(self).__name__}: parameter {what} has no effect {why}."
+            warnings.warn(text, stacklevel=4)  # the caller of `fit`
+
+    def _check_targets(self, y: Any, n_rows: int) -> None:
+        """Raise unless there is a target for each row of X."""
+        if y is None:
+            raise InvalidInput(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        check_lengths(n_rows, y=y)
 
     def _read_inputs(self, X: Any) -> Inputs:
         """X as rows: texts, unless an estimator reads something else."""

@@ -11,7 +11,6 @@ from sklearn.base import ClassifierMixin
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.labels import check_classes
 from sklopa._inputs.rules import BOOLEAN, COLUMN
 from sklopa._inputs.seeds import draw_seeds
@@ -52,7 +51,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
 
         return label_task(self.classes_, self._is_multilabel, self.class_weight)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
 
         Parameters
@@ -71,7 +72,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         self._check_parameters()
         first = not self.__sklearn_is_fitted__()
         inputs = self._read_inputs(X) if first else self._read_known(X)
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         labels = self._check_classes(classes, y)
         if first:
             task, targets = self._learn_task(y, len(inputs), sample_weight, labels)
@@ -157,7 +158,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             return logits[:, 1] - logits[:, 0]
         return logits
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose label, or whose labels, are all right.
 
         Parameters
@@ -173,11 +174,11 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         float
         """
         outputs, task = self._outputs(X), self._task()
-        check_lengths(len(outputs), y=y)
+        self._check_targets(y, len(outputs))
         right = task.right(outputs, task.codes_of(y))
         return float(np.average(right, weights=check_weights(sample_weight, len(right))))
 
-    def ablate(self, X: Any, y: Any) -> dict[str, float]:
+    def ablate(self, X: Any, y: Any = None) -> dict[str, float]:
         """Does the prompt help here? Accuracy with it, and with something else in its place.
 
         Parameters
@@ -204,7 +205,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         from sklopa._network.prepare import embed_inputs
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         codes = task.encode(y, len(inputs)).values
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()

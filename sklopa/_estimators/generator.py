@@ -10,7 +10,6 @@ import numpy as np
 
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import BOOLEAN, NONE, TEMPERATURE, TEXTS, integer, one_of, real
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._loading.description import Backbone, as_backbone
@@ -20,6 +19,8 @@ from sklopa._training.progress import rows_bar
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sklopa._heads.writing import Decoding
     from sklopa._tasks.interface import Targets, Task
     from sklopa._tasks.writing import Writing
@@ -205,7 +206,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         drawing = replace(self._task().decoding, do_sample=True, num_beams=1)
         return self._generate(X, drawing, n_samples)
 
-    def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
+    def log_likelihood(self, X: Any, y: Any = None) -> np.ndarray:
         """Mean log-probability of a token of each target, its end token included.
 
         Parameters
@@ -221,20 +222,27 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         from sklopa._batches.run import run_rows
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         targets = task.encode(y, len(inputs))
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
         live = network.live().eval()
         return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""
         from sklopa.metrics import exact_match_score
 
-        return exact_match_score(y, self.predict(X), sample_weight=sample_weight)
+        written = self.predict(X)
+        self._check_targets(y, len(written))
+        return exact_match_score(y, written, sample_weight=sample_weight)
 
     # ------------------------------------------------------------------ what is learned
+
+    def _ignored(self) -> Iterator[tuple[str, str]]:
+        yield from super()._ignored()
+        if self.do_sample and self.num_beams > 1:
+            yield f"num_beams={self.num_beams}", "with do_sample=True: beams are not drawn"
 
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Writing, Targets]:
         task = self._task()

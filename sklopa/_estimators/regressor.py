@@ -11,7 +11,6 @@ from sklearn.base import RegressorMixin
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import LayerParameters, TextParameters
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import VECTOR, integer
 from sklopa._public import public
 
@@ -161,7 +160,7 @@ class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, Te
         outputs = self._outputs(X)
         return self._task().decide(outputs)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R2, the coefficient of determination, of the predictions; for numbers of any size.
 
         Parameters
@@ -176,7 +175,7 @@ class LoPARegressor(RegressorMixin, FeaturesMixin, BaseLoPA, LayerParameters, Te
             1 at best; the mean over the columns of y.
         """
         task, outputs = self._task(), self._outputs(X)
-        check_lengths(len(outputs), y=y)
+        self._check_targets(y, len(outputs))
         return task.score_of(outputs, task.encode(y, len(outputs), sample_weight))
 
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Regression, Targets]:

@@ -110,7 +110,7 @@ def test_a_device_or_dtype_that_is_none_is_named_before_the_model(
 
 
 def test_a_live_model_as_parameter_names_the_way_to_wrap_it():
-    model, tokenizer = tiny.model("bert")
+    model, _ = tiny.model("bert")
     for options in ({"model": model}, {"encoder": model}):
         with raises(ValueError, "BertForMaskedLM", "Backbone.from_objects") as caught:
             LoPAClassifier(**options).fit(TEXTS, LABELS)
