@@ -108,22 +108,24 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         self, network: FittedNetwork, task: LabelTask, rows: Rows, seed: int, epoch: int
     ) -> list[dict[str, float]]:
         """One pass at a constant rate; the optimizer lives on while its plan is the same."""
-        from sklopa._training.loop import History, Trainer
+        from sklopa._training.loop import Course, History, Trainer
 
         live, plan = network.live(), self._plan()
         if not live.n_trainable:
             return []
         trainer = getattr(self, "_trainer", None)
         if trainer is None or trainer.plan != plan:
-            trainer = Trainer(live, task.loss, plan, seed)
-        started = time.perf_counter()
+            trainer = Trainer(live, task.loss, plan, seed, task.credit)
+        started, course = time.perf_counter(), Course()
         if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing
             self._network, self._trainer = network.stored(), None
-        loss = trainer.epoch(rows)
+        loss = trainer.epoch(rows, course=course)
         if not np.isfinite(loss):
             self._report(History(diverged=True))
         self._trainer = trainer
-        return [{"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}]
+        record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}
+        record["learning_rate"] = plan.learning_rate
+        return [record if course.score is None else record | {"training_score": course.score}]
 
     # ------------------------------------------------------------------ predicting
 

@@ -79,7 +79,8 @@ class LoPAImageClassifier(ClassifierBase):
         Folder that keeps instance embeddings, for later processes and for workers of a search.
     checkpoint_dir : str or Path, default=None
         Folder for the state of a long fit, written each epoch. The same fit started again, after
-        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+        whatever stopped it, goes on from there and ends with the same bits on a CPU. With a larger
+        `max_iter` it goes on for more epochs, at the learning rates that those have.
     checkpoint_every : int, default=None
         Write that state after so many steps too, and not only after each epoch.
     random_state : int, RandomState or None, default=None
@@ -102,7 +103,8 @@ class LoPAImageClassifier(ClassifierBase):
     best_validation_score_ : float or None
         The best of them.
     history_ : list of dict
-        All that is known of each epoch.
+        All that is known of each epoch: loss, seconds, learning rate of the last step, training
+        score (of the batches as they were trained on) and validation score.
     n_trainable_parameters_ : int
         Number of trainable parameters.
     n_truncated_ : int

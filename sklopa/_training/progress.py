@@ -64,6 +64,12 @@ class FitProgress:
             X, y = self._data
             self._root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
 
+    def resume(self, n_rows: int) -> None:
+        """So many rows were done before; the bar goes on from there."""
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = min(n_rows, self._bar.total)
+            self._bar.refresh()
+
     def batch(self, n_rows: int, loss: float) -> None:
         """A batch of `n_rows` rows is done."""
         if self._root is not None and self._task is None:

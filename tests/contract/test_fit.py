@@ -137,6 +137,9 @@ def test_history_loss_curve_and_n_iter_tell_the_same_story(make_classifier, revi
     assert [record["epoch"] for record in clf.history_] == [1, 2, 3, 4]
     assert [record["loss"] for record in clf.history_] == clf.loss_curve_
     assert all(record["seconds"] > 0 for record in clf.history_)
+    assert all(0 <= record["training_score"] <= 1 for record in clf.history_)
+    rates = [record["learning_rate"] for record in clf.history_]
+    assert 0 < min(rates) <= max(rates) <= clf.learning_rate
     assert clf.validation_scores_ is None
     assert clf.best_validation_score_ is None
 
