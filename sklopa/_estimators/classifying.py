@@ -21,7 +21,7 @@ from sklopa.errors import InvalidInput
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from sklopa._batches.rows import Rows
+    from sklopa._batches.rows import Rows, Views
     from sklopa._tasks.classification import LabelTask
     from sklopa._tasks.interface import Targets
 
@@ -180,7 +180,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         right = task.right(outputs, task.codes_of(y))
         return float(np.average(right, weights=check_weights(sample_weight, len(right))))
 
-    def ablate(self, X: Any, y: Any = None) -> dict[str, float]:
+    def ablate(
+        self, X: Any, y: Any = None, X_train: Any = None, y_train: Any = None
+    ) -> dict[str, float]:
         """Does the prompt help here? Accuracy with it, and with something else in its place.
 
         Parameters
@@ -188,6 +190,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         X : array-like of n rows
             Of the kind that `fit` takes; rows that were not trained on tell the most.
         y : array-like of shape (n,), or indicator matrix (n, C)
+        X_train, y_train : default=None
+            The rows that the estimator was fitted on, for a linear probe that has learned from
+            the same ones. A fitted estimator does not keep them.
 
         Returns
         -------
@@ -195,19 +200,25 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             Accuracy with the "prompt" as fitted; with "no prompt"; with "another row's prompt",
             that of a neighbour in the batch; with the "task prompt alone", Z_S without its
             instance part; and of a "linear probe", a logistic regression on the frozen model's
-            embeddings of these rows, cross-validated. What there is not in a fitted estimator
-            is left out, as is the probe for several labels a row.
+            embeddings of `X_train`. Without them it is a "linear probe, cross-validated" on the
+            rows of X: that is another thing, since it learns from four fifths of these rows, and
+            from none that the estimator was fitted on. What there is not in a fitted estimator is
+            left out, as is the probe for several labels a row.
         """
-        return {name: float(right.mean()) for name, right in self._right_rows(X, y).items()}
+        right = self._right_rows(X, y, X_train, y_train)
+        return {name: float(rows.mean()) for name, rows in right.items()}
 
-    def _right_rows(self, X: Any, y: Any) -> dict[str, np.ndarray]:
+    def _right_rows(
+        self, X: Any, y: Any, X_train: Any = None, y_train: Any = None
+    ) -> dict[str, np.ndarray]:
         """Which rows are right (n,), in the ways that `ablate` compares."""
         from sklopa._batches.run import run_rows
         from sklopa._network.ablation import ablations, right_by_probe
-        from sklopa._network.prepare import embed_inputs
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         self._check_targets(y, len(inputs))
+        if (X_train is None) != (y_train is None):
+            raise InvalidInput("X_train and y_train belong together; give both, or neither.")
         codes = task.encode(y, len(inputs)).values
         rows, truncation = network.prepare(inputs.rows, self._memory_folder)
         truncation.warn()
@@ -218,8 +229,20 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         }
         if task.is_multilabel:
             return right
-        views = embed_inputs(network.design, inputs.rows, self._memory_folder)
-        return right | {"linear probe": right_by_probe(views, codes)}
+        views, _ = self._embedded(X, y)
+        if X_train is None:
+            return right | {"linear probe, cross-validated": right_by_probe(views, codes)}
+        trained = self._embedded(X_train, y_train)
+        return right | {"linear probe": right_by_probe(views, codes, trained)}
+
+    def _embedded(self, X: Any, y: Any) -> tuple[Views, np.ndarray]:
+        """What the frozen model makes of rows without a prompt, and their class indices."""
+        from sklopa._network.prepare import embed_inputs
+
+        inputs = self._read_known(X)
+        self._check_targets(y, len(inputs))
+        codes = self._task().encode(y, len(inputs)).values
+        return embed_inputs(self._network.design, inputs.rows, self._memory_folder), codes
 
     # ------------------------------------------------------------------ what scikit-learn asks
 
