@@ -473,6 +473,58 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             return np.zeros((n_rows, 0, width), dtype=np.float32)
         return self._run(X, network.live().prompts)
 
+    # ------------------------------------------------------------------ showing itself
+
+    def summary(self) -> str:
+        """What is adapted, trained and stored, in a few lines.
+
+        Returns
+        -------
+        str
+            Lines on the backbone, the prompt, what is trained, the epochs, the score, and texts
+            that were truncated. A notebook shows them below scikit-learn's view of the estimator.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+
+        Examples
+        --------
+        >>> print(clf.summary())  # doctest: +SKIP
+        LoPAClassifier
+          backbone   sentence-transformers/all-MiniLM-L6-v2, frozen, float32 on cpu
+          prompt     10 rows, rank 4, gate sigmoid
+          trainable  692,498 parameters, 2.77 MB
+          epochs     6 (max_iter=6)
+          score      training accuracy 0.939
+          truncated  no training text
+        """
+        from sklopa._estimators.summary import as_text, summary_lines
+
+        self._fitted_network()
+        return as_text(type(self).__name__, summary_lines(self))
+
+    # scikit-learn links parameters, and shows what they mean, where there is a page of them.
+    _doc_link_module: ClassVar[str] = "sklopa"
+    _doc_link_template: ClassVar[str] = "https://arxiv.org/abs/2405.15282"
+
+    def _html_repr(self) -> str:
+        """The view in a notebook: scikit-learn's own, and the summary below it."""
+        from sklearn.utils import estimator_html_repr
+
+        from sklopa._estimators.summary import as_html, summary_lines
+
+        view = estimator_html_repr(self)
+        return f"{view}{as_html(summary_lines(self))}" if self.__sklearn_is_fitted__() else view
+
+    def _repr_html_inner(self) -> str:
+        return self._html_repr()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_(**options)
+        return bundle | ({"text/html": self._html_repr()} if "text/html" in bundle else {})
+
     # ------------------------------------------------------------------ storing
 
     def save(self, path: str | PathLike, include_backbone: bool = False) -> None:
