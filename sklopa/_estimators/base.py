@@ -155,10 +155,18 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         KeyboardInterrupt
             On Ctrl-C, after the best state so far was kept: the estimator can be used.
         """
-        from sklopa._training import fit as stages
+        from sklopa._batches.threads import threads
 
         self._check_parameters()
         self._warn_of_ignored()
+        with threads(self.random_state):
+            self._fit(X, y, sample_weight, X_val, y_val)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> None:
+        """What `fit` does, once its parameters are checked."""
+        from sklopa._training import fit as stages
+
         inputs = self._read_inputs(X)
         self._check_targets(y, len(inputs))
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
@@ -198,7 +206,6 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         self._trainer = None  # that of partial_fit, which has a constant rate
         self._report(history)
         progress.end()
-        return self
 
     def _read_watched(self, task: Task, inputs: Inputs, X_val: Any, y_val: Any) -> Examples | None:
         """Rows to watch that the user gave; None if there are none."""
@@ -335,7 +342,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 f"Training was interrupted in epoch {epoch} of {self.max_iter}; the best state so "
                 "far is kept.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=5,  # the caller of `fit`
             )
             raise KeyboardInterrupt  # goes on, so that a script or a search stops
 
@@ -444,13 +451,19 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     def _run(self, X: Any, run: Callable[[Batch], Any]) -> np.ndarray:
         """What the network, or a method of it, makes of each row of X."""
         network, inputs = self._fitted_network(), self._read_known(X)
-        with rows_bar(self, len(inputs)) as on_rows:
+        with self._threads(len(inputs)), rows_bar(self, len(inputs)) as on_rows:
             values, truncation = network.run(
                 inputs.rows, run, batch_size=int(self.batch_size), memory=self._memory_folder,
                 on_rows=on_rows,
             )  # fmt: skip
         truncation.warn()
         return values
+
+    def _threads(self, n_rows: int) -> AbstractContextManager[None]:
+        """Within this context torch has as many threads as serve a prediction of so many rows."""
+        from sklopa._batches.threads import threads
+
+        return threads(self.random_state, n_rows)
 
     def generate_prompts(self, X: Any) -> np.ndarray:
         """The soft prompt that is made for each row.

@@ -67,9 +67,17 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         -------
         self
         """
-        from sklopa._training.fit import weighted
+        from sklopa._batches.threads import threads
 
         self._check_parameters()
+        with threads(self.random_state):
+            self._partial_fit(X, y, classes, sample_weight)
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
+        """What `partial_fit` does, once its parameters are checked."""
+        from sklopa._training.fit import weighted
+
         first = not self.__sklearn_is_fitted__()
         inputs = self._read_inputs(X) if first else self._read_known(X)
         self._check_targets(y, len(inputs))
@@ -90,7 +98,6 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         n_truncated = truncation.n_cut
         records = done + record
         self._become(self._attributes(network, task, inputs, n_truncated, not first, records))
-        return self
 
     def _check_classes(self, classes: Any, y: Any) -> np.ndarray | None:
         """The labels of `partial_fit`: told in the first call, and the same from then on."""
@@ -220,20 +227,21 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         if (X_train is None) != (y_train is None):
             raise InvalidInput("X_train and y_train belong together; give both, or neither.")
         codes = task.encode(y, len(inputs)).values
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
-        truncation.warn()
-        live, n_at_once = network.live().eval(), max(2, int(self.batch_size))  # a row needs another
-        right = {
-            name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
-            for name, run in ablations(live).items()
-        }
-        if task.is_multilabel:
-            return right
-        views, _ = self._embedded(X, y)
-        if X_train is None:
-            return right | {"linear probe, cross-validated": right_by_probe(views, codes)}
-        trained = self._embedded(X_train, y_train)
-        return right | {"linear probe": right_by_probe(views, codes, trained)}
+        with self._threads(len(inputs)):
+            rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+            truncation.warn()
+            live, n_at_once = network.live().eval(), max(2, int(self.batch_size))  # another row
+            right = {
+                name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
+                for name, run in ablations(live).items()
+            }
+            if task.is_multilabel:
+                return right
+            views, _ = self._embedded(X, y)
+            if X_train is None:
+                return right | {"linear probe, cross-validated": right_by_probe(views, codes)}
+            trained = self._embedded(X_train, y_train)
+            return right | {"linear probe": right_by_probe(views, codes, trained)}
 
     def _embedded(self, X: Any, y: Any) -> tuple[Views, np.ndarray]:
         """What the frozen model makes of rows without a prompt, and their class indices."""

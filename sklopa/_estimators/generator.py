@@ -226,10 +226,11 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
         self._check_targets(y, len(inputs))
         targets = task.encode(y, len(inputs))
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
-        truncation.warn()
-        live = network.live().eval()
-        return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        with self._threads(len(inputs)):
+            rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+            truncation.warn()
+            live = network.live().eval()
+            return run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""
@@ -314,7 +315,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
             batch = rows.batch(indices).to(live.device)
             return write_texts(frozen, live.inputs(batch), decoding, generator, n_samples)
 
-        with rows_bar(self, len(rows)) as on_rows:
+        with self._threads(len(rows)), rows_bar(self, len(rows)) as on_rows:
             parts = run_in_batches(rows.lengths, self.batch_size, run, on_rows)
             texts = in_order(len(rows), parts)
         out = np.empty((len(texts), n_samples), dtype=object)
