@@ -167,7 +167,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         """What `fit` does, once its parameters are checked."""
         from sklopa._training import fit as stages
 
-        inputs = self._read_inputs(X)
+        inputs = self._rows_of(X)
         self._check_targets(y, len(inputs))
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         if goes_on:
@@ -392,9 +392,14 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         """X as rows: texts, unless an estimator reads something else."""
         return check_texts(X, getattr(self, "nulls", "error"))
 
+    def _rows_of(self, X: Any) -> Inputs:
+        """X as rows, also where it has been read."""
+        is_read = hasattr(X, "rows") and hasattr(X, "n_columns")
+        return X if is_read else self._read_inputs(X)
+
     def _read_known(self, X: Any) -> Inputs:
         """X as rows of the kind that the estimator was fitted on."""
-        inputs = self._read_inputs(X)
+        inputs = self._rows_of(X)
         self._check_columns(inputs)
         return inputs
 

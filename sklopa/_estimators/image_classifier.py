@@ -45,6 +45,9 @@ class LoPAImageClassifier(ClassifierBase):
         below run once for a row, without the prompt, and training does not touch them: it is
         faster, and a server that takes input embeddings cannot be sent such a prompt. With
         ``depth="deep"`` there is a prompt for each layer from there on.
+    cv : int, splitter or False, default=5
+        How `fit_transform` parts the rows, so that the features of each come from a fit that has
+        not seen its label. False gives those of the one fit on all rows. Nothing else reads it.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     encoder : str, Path or Backbone, default=None

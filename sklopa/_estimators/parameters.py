@@ -35,6 +35,12 @@ def _wrap_it(value: Any) -> str:
 
 _MODEL = PATH | replace(instance_of(Backbone, named="a Backbone"), advice=_wrap_it)
 
+_SPLITTER = Rule(
+    "a splitter of scikit-learn",
+    lambda value: hasattr(value, "split") and hasattr(value, "get_n_splits"),
+)
+_OFF = Rule("False", lambda value: isinstance(value, (bool, np.bool_)) and not value)
+
 
 def parameter(default: Any, rule: Rule) -> Any:
     """A parameter with its default, and the rule for its values."""
@@ -89,6 +95,7 @@ class LayerParameters(PromptParameters):
 
     _: KW_ONLY
     prompt_layer: int = parameter(0, integer(0))
+    cv: Any = parameter(5, integer(2) | _SPLITTER | _OFF)
 
 
 @dataclass(eq=False, repr=False)

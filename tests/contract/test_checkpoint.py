@@ -129,7 +129,7 @@ def test_what_changes_no_result_may_change(stop_at_write, tmp_path):
     with pytest.raises(Stopped):
         faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
     stop_at_write(99)
-    options = {"checkpoint_every": 3, "memory": str(tmp_path / "memory")}
+    options = {"cv": False, "checkpoint_every": 3, "memory": str(tmp_path / "memory")}
     clf = faults.classifier(checkpoint_dir=tmp_path, **options).fit(np.array(TEXTS), LABELS)
     assert_same_state(clf, whole)
 
