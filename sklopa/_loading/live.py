@@ -286,8 +286,9 @@ def _read_weights(
     options = _options(backbone)
     loader = getattr(transformers, _auto_class(config, family))
     if "gguf_file" in where:
-        _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
-    model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
+        _warn_of_expansion(backbone, where["gguf_file"], loader, config, options["dtype"])
+    with _without_bar():
+        model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
     if family.casts_strays:
         for weights in model.parameters():
             weights.data = weights.data.to(options["dtype"])
@@ -313,7 +314,16 @@ def _placed(model: Any, backbone: Backbone) -> Any:
     return model
 
 
-def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dtype) -> None:
+_told: set[Backbone] = set()  # whose expansion was spoken of
+
+
+def _warn_of_expansion(
+    backbone: Backbone, gguf_file: str, loader: Any, config: Any, dtype: torch.dtype
+) -> None:
+    """Say what a quantised file takes in memory: once in a process, and not at each loading."""
+    if backbone in _told:
+        return
+    _told.add(backbone)
     with torch.device("meta"):
         n_weights = loader.from_config(config).num_parameters()
     warnings.warn(
@@ -321,6 +331,19 @@ def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dt
         f"{n_weights * dtype.itemsize / 2**20:,.0f} MiB of memory.",
         stacklevel=2,
     )
+
+
+@contextlib.contextmanager
+def _without_bar() -> Iterator[None]:
+    """No bar while a GGUF file is read, which transformers' own setting does not turn off."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    bar = reading.tqdm
+    reading.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        reading.tqdm = bar
 
 
 def _auto_class(config: Any, family: Family) -> str:
