@@ -399,7 +399,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _read_known(self, X: Any) -> Inputs:
         """X as rows of the kind that the estimator was fitted on."""
-        inputs = self._rows_of(X)
+        inputs = self._read_inputs(X)
         self._check_columns(inputs)
         return inputs
 
@@ -455,7 +455,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _run(self, X: Any, run: Callable[[Batch], Any]) -> np.ndarray:
         """What the network, or a method of it, makes of each row of X."""
-        network, inputs = self._fitted_network(), self._read_known(X)
+        self._fitted_network()
+        return self._run_inputs(self._read_known(X), run)
+
+    def _run_inputs(self, inputs: Inputs, run: Callable[[Batch], Any]) -> np.ndarray:
+        """The same of rows that have been read."""
+        network = self._fitted_network()
         with self._threads(len(inputs)), rows_bar(self, len(inputs)) as on_rows:
             values, truncation = network.run(
                 inputs.rows, run, batch_size=int(self.batch_size), memory=self._memory_folder,

@@ -75,7 +75,7 @@ class FeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             other.fit(
                 part, targets[train], None if weights is None else weights[train], X_val, y_val
             )
-            made = other._features(rest)
+            made = other._run_inputs(rest, other._fitted_network().live().features)
             features = (
                 np.empty((len(inputs), made.shape[1]), made.dtype) if features is None else features
             )
