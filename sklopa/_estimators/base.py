@@ -518,9 +518,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         LoPAClassifier
           backbone   sentence-transformers/all-MiniLM-L6-v2, frozen, float32 on cpu
           prompt     10 rows, rank 4, gate sigmoid
-          trainable  692,498 parameters, 2.77 MB
+          trainable  ... parameters, ... kB
           epochs     6 (max_iter=6)
-          score      training accuracy 0.939
+          score      training accuracy ...
           truncated  no training text
         """
         from sklopa._estimators.summary import as_text, summary_lines
