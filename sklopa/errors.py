@@ -99,6 +99,10 @@ class SharedDeviceWarning(UserWarning):
     """Several workers want to train on one GPU, and take turns."""
 
 
+class BusyMachineWarning(UserWarning):
+    """Threads wait for each other, and a fit that promises the same bits keeps their number."""
+
+
 class WholeModelWarning(UserWarning):
     """A client was to need little of the frozen model, and needs all of it."""
 

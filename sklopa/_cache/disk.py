@@ -58,6 +58,16 @@ class DiskStore:
         name = hashlib.blake2b(namespace.encode(), digest_size=12).hexdigest()
         self.folder = Path(folder, "sklopa", name)
         self._keys: dict[str, dict[bytes, int]] = {}  # of each file: key -> row
+        self._is_closed = False  # to what is put, since it cannot be written
+
+    def open(self) -> None:
+        """Make the folder ready for what is put, or warn at once that it cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError("permission denied")
+        except OSError as error:
+            self._close(error)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """Arrays of those keys that are there."""
@@ -74,18 +84,22 @@ class DiskStore:
 
     def put(self, values: Mapping[bytes, np.ndarray]) -> None:
         """Add arrays. A folder that cannot be written costs a warning, not the fit."""
-        if not values:
+        if not values or self._is_closed:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write(values)
             self._merge()
         except OSError as error:
-            warnings.warn(
-                f"memory={str(self.folder.parent.parent)!r} cannot be written ({error}); instance "
-                "embeddings are kept in this process only.",
-                stacklevel=2,
-            )
+            self._close(error)
+
+    def _close(self, error: OSError) -> None:
+        self._is_closed = True
+        warnings.warn(
+            f"memory={str(self.folder.parent.parent)!r} cannot be written ({error}); instance "
+            "embeddings are kept in this process only.",
+            stacklevel=3,
+        )
 
     def _write(self, values: Mapping[bytes, np.ndarray]) -> None:
         handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")

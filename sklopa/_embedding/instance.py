@@ -83,6 +83,7 @@ def embed_rows(
     if memory is not None and frozen.files is not None:
         content = json.dumps([frozen.content, *made], sort_keys=True)
         store = open_store(memory, content, width=frozen.width * n_views)
+        store.open()
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:

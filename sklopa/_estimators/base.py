@@ -34,7 +34,7 @@ from sklopa._inputs.rules import (
 )
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._inputs.texts import Texts, check_texts
-from sklopa._loading.description import as_backbone
+from sklopa._loading.description import LiveBackbone, as_backbone
 from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
 from sklopa._training.progress import CallbackSupportMixin, FitProgress, rows_bar, with_callbacks
@@ -42,7 +42,7 @@ from sklopa._version import __version__
 from sklopa.errors import FitFailed, InvalidInput, InvalidParameter, NotFitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Self
 
@@ -118,7 +118,12 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     @with_callbacks
     @in_own_modes
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
     ) -> Self:
         """Learn a prompt; the backbone stays as it is.
 
@@ -134,7 +139,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows. A row of weight 0 is left out; 2 counts like the row twice.
         X_val, y_val : default=None
-            Rows to watch for `early_stopping` in place of a held-out part of X.
+            Rows to watch for `early_stopping` in place of a held-out part of X. Without
+            `early_stopping` their score of each epoch is kept, and decides nothing.
 
         Returns
         -------
@@ -151,11 +157,20 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         KeyboardInterrupt
             On Ctrl-C, after the best state so far was kept: the estimator can be used.
         """
-        from sklopa._training import fit as stages
+        from sklopa._batches.threads import threads
 
         self._check_parameters()
-        inputs = self._read_inputs(X)
-        check_lengths(len(inputs), y=y)
+        self._warn_of_ignored()
+        with threads(self.random_state):
+            self._fit(X, y, sample_weight, X_val, y_val)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> None:
+        """What `fit` does, once its parameters are checked."""
+        from sklopa._training import fit as stages
+
+        inputs = self._rows_of(X)
+        self._check_targets(y, len(inputs))
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         if goes_on:
             self._check_columns(inputs)
@@ -193,7 +208,6 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         self._trainer = None  # that of partial_fit, which has a constant rate
         self._report(history)
         progress.end()
-        return self
 
     def _read_watched(self, task: Task, inputs: Inputs, X_val: Any, y_val: Any) -> Examples | None:
         """Rows to watch that the user gave; None if there are none."""
@@ -330,7 +344,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 f"Training was interrupted in epoch {epoch} of {self.max_iter}; the best state so "
                 "far is kept.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=5,  # the caller of `fit`
             )
             raise KeyboardInterrupt  # goes on, so that a script or a search stops
 
@@ -350,9 +364,40 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 "use rank >= 1, or another gate for plain prompt tuning"
             )
 
+    def _ignored(self) -> Iterator[tuple[str, str]]:
+        """Parameters that were given and have no effect, each with what takes it away."""
+        if self.prompt_length == 0 or self.rank == 0:
+            alike = "rank=0" if self.prompt_length else "prompt_length=0"
+            if self.train_encoder:
+                yield "train_encoder=True", f"with {alike}: no prompt is made of an instance"
+            elif self.encoder is not None:
+                yield "encoder", f"with {alike}: no prompt is made of an instance"
+        if self.checkpoint_every is not None and self.checkpoint_dir is None:
+            yield f"checkpoint_every={self.checkpoint_every}", "without checkpoint_dir"
+        if self.memory is not None and isinstance(self.model, LiveBackbone):
+            yield f"memory={self._memory_folder!r}", "on live objects, which no file stands for"
+
+    def _warn_of_ignored(self) -> None:
+        for what, why in self._ignored():
+            text = f"{type(self).__name__}: parameter {what} has no effect {why}."
+            warnings.warn(text, stacklevel=4)  # the caller of `fit`
+
+    def _check_targets(self, y: Any, n_rows: int) -> None:
+        """Raise unless there is a target for each row of X."""
+        if y is None:
+            raise InvalidInput(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        check_lengths(n_rows, y=y)
+
     def _read_inputs(self, X: Any) -> Inputs:
         """X as rows: texts, unless an estimator reads something else."""
         return check_texts(X, getattr(self, "nulls", "error"))
+
+    def _rows_of(self, X: Any) -> Inputs:
+        """X as rows, also where it has been read."""
+        is_read = hasattr(X, "rows") and hasattr(X, "n_columns")
+        return X if is_read else self._read_inputs(X)
 
     def _read_known(self, X: Any) -> Inputs:
         """X as rows of the kind that the estimator was fitted on."""
@@ -412,14 +457,25 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _run(self, X: Any, run: Callable[[Batch], Any]) -> np.ndarray:
         """What the network, or a method of it, makes of each row of X."""
-        network, inputs = self._fitted_network(), self._read_known(X)
-        with rows_bar(self, len(inputs)) as on_rows:
+        self._fitted_network()
+        return self._run_inputs(self._read_known(X), run)
+
+    def _run_inputs(self, inputs: Inputs, run: Callable[[Batch], Any]) -> np.ndarray:
+        """The same of rows that have been read."""
+        network = self._fitted_network()
+        with self._threads(len(inputs)), rows_bar(self, len(inputs)) as on_rows:
             values, truncation = network.run(
                 inputs.rows, run, batch_size=int(self.batch_size), memory=self._memory_folder,
                 on_rows=on_rows,
             )  # fmt: skip
         truncation.warn()
         return values
+
+    def _threads(self, n_rows: int) -> AbstractContextManager[None]:
+        """Within this context torch has as many threads as serve a prediction of so many rows."""
+        from sklopa._batches.threads import threads
+
+        return threads(self.random_state, n_rows)
 
     def generate_prompts(self, X: Any) -> np.ndarray:
         """The soft prompt that is made for each row.
@@ -441,6 +497,58 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             width = network.live().frozen.prompt_width
             return np.zeros((n_rows, 0, width), dtype=np.float32)
         return self._run(X, network.live().prompts)
+
+    # ------------------------------------------------------------------ showing itself
+
+    def summary(self) -> str:
+        """What is adapted, trained and stored, in a few lines.
+
+        Returns
+        -------
+        str
+            Lines on the backbone, the prompt, what is trained, the epochs, the score, and texts
+            that were truncated. A notebook shows them below scikit-learn's view of the estimator.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+
+        Examples
+        --------
+        >>> print(clf.summary())  # doctest: +SKIP
+        LoPAClassifier
+          backbone   sentence-transformers/all-MiniLM-L6-v2, frozen, float32 on cpu
+          prompt     10 rows, rank 4, gate sigmoid
+          trainable  ... parameters, ... kB
+          epochs     6 (max_iter=6)
+          score      training accuracy ...
+          truncated  no training text
+        """
+        from sklopa._estimators.summary import as_text, summary_lines
+
+        self._fitted_network()
+        return as_text(type(self).__name__, summary_lines(self))
+
+    # scikit-learn links parameters, and shows what they mean, where there is a page of them.
+    _doc_link_module: ClassVar[str] = "sklopa"
+    _doc_link_template: ClassVar[str] = "https://arxiv.org/abs/2405.15282"
+
+    def _html_repr(self) -> str:
+        """The view in a notebook: scikit-learn's own, and the summary below it."""
+        from sklearn.utils import estimator_html_repr
+
+        from sklopa._estimators.summary import as_html, summary_lines
+
+        view = estimator_html_repr(self)
+        return f"{view}{as_html(summary_lines(self))}" if self.__sklearn_is_fitted__() else view
+
+    def _repr_html_inner(self) -> str:
+        return self._html_repr()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_(**options)
+        return bundle | ({"text/html": self._html_repr()} if "text/html" in bundle else {})
 
     # ------------------------------------------------------------------ storing
 

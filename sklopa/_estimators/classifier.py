@@ -49,6 +49,9 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
         below run once for a row, without the prompt, and training does not touch them: it is
         faster, and a server that takes input embeddings cannot be sent such a prompt. With
         ``depth="deep"`` there is a prompt for each layer from there on.
+    cv : int, splitter or False, default=5
+        How `fit_transform` parts the rows, so that the features of each come from a fit that has
+        not seen its label. False gives those of the one fit on all rows. Nothing else reads it.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     depth : {"shallow", "deep"}, default="shallow"
@@ -103,7 +106,8 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
         Folder that keeps instance embeddings, for later processes and for workers of a search.
     checkpoint_dir : str or Path, default=None
         Folder for the state of a long fit, written each epoch. The same fit started again, after
-        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+        whatever stopped it, goes on from there and ends with the same bits on a CPU. With a larger
+        `max_iter` it goes on for more epochs, at the learning rates that those have.
     checkpoint_every : int, default=None
         Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
@@ -133,7 +137,8 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
     best_validation_score_ : float or None
         The best of them.
     history_ : list of dict
-        All that is known of each epoch.
+        All that is known of each epoch: loss, seconds, learning rate of the last step, training
+        score (of the batches as they were trained on) and validation score.
     n_trainable_parameters_ : int
         Number of trainable parameters.
     n_truncated_ : int

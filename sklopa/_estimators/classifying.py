@@ -13,7 +13,6 @@ from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.parameters import ClassParameters
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.labels import check_classes
 from sklopa._inputs.rules import BOOLEAN, COLUMN
 from sklopa._inputs.seeds import Seeds, draw_seeds
@@ -24,7 +23,7 @@ from sklopa.errors import InvalidInput
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from sklopa._batches.rows import Rows
+    from sklopa._batches.rows import Rows, Views
     from sklopa._tasks.classification import LabelTask
     from sklopa._tasks.interface import Targets
     from sklopa._training.loop import Trainer
@@ -57,7 +56,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         return label_task(self.classes_, self._is_multilabel, self.class_weight)
 
     @in_own_modes
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """One more epoch, on these rows, at a constant learning rate.
 
         The first call begins as `fit` does, with a linear reading of its rows. A pickle goes on
@@ -75,12 +76,20 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         -------
         self
         """
-        from sklopa._training import fit as stages
+        from sklopa._batches.threads import threads
 
         self._check_parameters()
+        with threads(self.random_state):
+            self._partial_fit(X, y, classes, sample_weight)
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
+        """What `partial_fit` does, once its parameters are checked."""
+        from sklopa._training import fit as stages
+
         first = not self.__sklearn_is_fitted__()
         inputs = self._read_inputs(X) if first else self._read_known(X)
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         labels = self._check_classes(classes, y)
         if first:
             task, targets = self._learn_task(y, len(inputs), sample_weight, labels)
@@ -105,7 +114,6 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         record = self._train_one_epoch(network, task, data.learned, seeds, len(done) + 1, trainer)
         records = done + record
         self._become(self._attributes(network, task, inputs, data.n_truncated, not first, records))
-        return self
 
     def _trainer_for(self, plan: Plan) -> Trainer | None:
         """The optimizer of the call before, if it has the same plan."""
@@ -134,25 +142,27 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         trainer: Trainer | None,
     ) -> list[dict[str, float]]:
         """One pass at a constant rate; the optimizer lives on while its plan is the same."""
-        from sklopa._training.loop import History, Trainer
+        from sklopa._training.loop import Course, History, Trainer
 
         live, plan = network.live(), self._plan()
         if not live.n_trainable:
             self._trainer = None
             return []
         if trainer is None:
-            trainer = Trainer(live, task.loss, plan, seeds.batches)
+            trainer = Trainer(live, task.loss, plan, seeds.batches, task.credit)
             kept = vars(self).get("_training")
             if kept is not None and kept["plan"] == vars(plan):
                 trainer.go_on_from(kept)
-        started = time.perf_counter()
+        started, course = time.perf_counter(), Course()
         if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing
             self._network, self._trainer = network.stored(), None
-        loss = trainer.epoch(rows)
+        loss = trainer.epoch(rows, course=course)
         if not np.isfinite(loss):
             self._report(History(diverged=True))
         self._trainer = trainer
-        return [{"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}]
+        record = {"epoch": epoch, "loss": loss, "seconds": time.perf_counter() - started}
+        record["learning_rate"] = plan.learning_rate
+        return [record if course.score is None else record | {"training_score": course.score}]
 
     # ------------------------------------------------------------------ predicting
 
@@ -187,7 +197,7 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             return logits[:, 1] - logits[:, 0]
         return logits
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy: the share of rows whose label, or whose labels, are all right.
 
         Parameters
@@ -203,11 +213,13 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         float
         """
         outputs, task = self._outputs(X), self._task()
-        check_lengths(len(outputs), y=y)
+        self._check_targets(y, len(outputs))
         right = task.right(outputs, task.codes_of(y))
         return float(np.average(right, weights=check_weights(sample_weight, len(right))))
 
-    def ablate(self, X: Any, y: Any) -> dict[str, float]:
+    def ablate(
+        self, X: Any, y: Any = None, X_train: Any = None, y_train: Any = None
+    ) -> dict[str, float]:
         """Does the prompt help here? Accuracy with it, and with something else in its place.
 
         Parameters
@@ -215,6 +227,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         X : array-like of n rows
             Of the kind that `fit` takes; rows that were not trained on tell the most.
         y : array-like of shape (n,), or indicator matrix (n, C)
+        X_train, y_train : default=None
+            The rows that the estimator was fitted on, for a linear probe that has learned from
+            the same ones. A fitted estimator does not keep them.
 
         Returns
         -------
@@ -222,34 +237,54 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             Accuracy with the "prompt" as fitted; with "no prompt"; with "another row's prompt",
             that of a neighbour in the batch; with the "task prompt alone", Z_S without its
             instance part; and of a "linear probe", a logistic regression on the frozen model's
-            embeddings of these rows, cross-validated. What there is not in a fitted estimator
-            is left out, as is the probe for several labels a row.
+            embeddings of `X_train`. Without them it is a "linear probe, cross-validated" on the
+            rows of X: that is another thing, since it learns from four fifths of these rows, and
+            from none that the estimator was fitted on. What there is not in a fitted estimator is
+            left out, as is the probe for several labels a row.
         """
-        return {name: float(right.mean()) for name, right in self._right_rows(X, y).items()}
+        right = self._right_rows(X, y, X_train, y_train)
+        return {name: float(rows.mean()) for name, rows in right.items()}
 
     @in_own_modes
-    def _right_rows(self, X: Any, y: Any) -> dict[str, np.ndarray]:
+    def _right_rows(
+        self, X: Any, y: Any, X_train: Any = None, y_train: Any = None
+    ) -> dict[str, np.ndarray]:
         """Which rows are right (n,), in the ways that `ablate` compares."""
         from sklopa._batches.run import run_rows
         from sklopa._network.ablation import ablations, right_by_probe
-        from sklopa._network.prepare import embed_inputs
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
+        if (X_train is None) != (y_train is None):
+            raise InvalidInput("X_train and y_train belong together; give both, or neither.")
         if len(inputs) < 2:
             raise InvalidInput("ablate compares rows with one another; X has 1 row, give more.")
         codes = task.encode(y, len(inputs)).values
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
-        truncation.warn()
-        live, n_at_once = network.live().eval(), max(2, int(self.batch_size))  # a row needs another
-        right = {
-            name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
-            for name, run in ablations(live).items()
-        }
-        if task.is_multilabel:
-            return right
-        views = embed_inputs(live, network.design, inputs.rows, self._memory_folder)
-        return right | {"linear probe": right_by_probe(views, codes)}
+        with self._threads(len(inputs)):
+            rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+            truncation.warn()
+            live, n_at_once = network.live().eval(), max(2, int(self.batch_size))  # another row
+            right = {
+                name: task.right(run_rows(rows, run, n_at_once, live.device), codes)
+                for name, run in ablations(live).items()
+            }
+            if task.is_multilabel:
+                return right
+            views, _ = self._embedded(X, y)
+            if X_train is None:
+                return right | {"linear probe, cross-validated": right_by_probe(views, codes)}
+            trained = self._embedded(X_train, y_train)
+            return right | {"linear probe": right_by_probe(views, codes, trained)}
+
+    def _embedded(self, X: Any, y: Any) -> tuple[Views, np.ndarray]:
+        """What the frozen model makes of rows without a prompt, and their class indices."""
+        from sklopa._network.prepare import embed_inputs
+
+        inputs = self._read_known(X)
+        self._check_targets(y, len(inputs))
+        codes = self._task().encode(y, len(inputs)).values
+        live, design = self._network.live().eval(), self._network.design
+        return embed_inputs(live, design, inputs.rows, self._memory_folder), codes
 
     # ------------------------------------------------------------------ what scikit-learn asks
 

@@ -11,7 +11,6 @@ import numpy as np
 from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import BOOLEAN, NONE, TEMPERATURE, TEXTS, integer, one_of, real
 from sklopa._inputs.seeds import draw_seeds
 from sklopa._loading.description import Backbone, as_backbone
@@ -21,6 +20,8 @@ from sklopa._training.progress import rows_bar
 from sklopa.errors import InvalidParameter, UnsupportedBackbone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sklopa._heads.writing import Decoding
     from sklopa._tasks.interface import Targets, Task
     from sklopa._tasks.writing import Writing
@@ -89,7 +90,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         Folder that keeps instance embeddings, for later processes and for workers of a search.
     checkpoint_dir : str or Path, default=None
         Folder for the state of a long fit, written each epoch. The same fit started again, after
-        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+        whatever stopped it, goes on from there and ends with the same bits on a CPU. With a larger
+        `max_iter` it goes on for more epochs, at the learning rates that those have.
     checkpoint_every : int, default=None
         Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
@@ -134,7 +136,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     best_validation_score_ : float or None
         The best of them.
     history_ : list of dict
-        All that is known of each epoch.
+        All that is known of each epoch: loss, seconds, learning rate of the last step, training
+        score (of the batches as they were trained on) and validation score.
     n_trainable_parameters_ : int
         Number of trainable parameters.
     n_truncated_ : int
@@ -210,7 +213,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         return self._generate(X, drawing, n_samples)
 
     @in_own_modes
-    def log_likelihood(self, X: Any, y: Any) -> np.ndarray:
+    def log_likelihood(self, X: Any, y: Any = None) -> np.ndarray:
         """Mean log-probability of a token of each target, its end token included.
 
         Parameters
@@ -226,21 +229,30 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         from sklopa._batches.run import check_finite, run_rows
 
         network, inputs, task = self._fitted_network(), self._read_known(X), self._task()
-        check_lengths(len(inputs), y=y)
+        self._check_targets(y, len(inputs))
         targets = task.encode(y, len(inputs))
-        rows, truncation = network.prepare(inputs.rows, self._memory_folder)
-        truncation.warn()
-        live = network.live().eval()
-        values = run_rows(task.attach(rows, targets, network), live, self.batch_size, live.device)
+        with self._threads(len(inputs)):
+            rows, truncation = network.prepare(inputs.rows, self._memory_folder)
+            truncation.warn()
+            live = network.live().eval()
+            learned = task.attach(rows, targets, network)
+            values = run_rows(learned, live, self.batch_size, live.device)
         return check_finite(values, network.design.backbone.model)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Share of rows whose generated text is the target, up to white space."""
         from sklopa.metrics import exact_match_score
 
-        return exact_match_score(y, self.predict(X), sample_weight=sample_weight)
+        written = self.predict(X)
+        self._check_targets(y, len(written))
+        return exact_match_score(y, written, sample_weight=sample_weight)
 
     # ------------------------------------------------------------------ what is learned
+
+    def _ignored(self) -> Iterator[tuple[str, str]]:
+        yield from super()._ignored()
+        if self.do_sample and self.num_beams > 1:
+            yield f"num_beams={self.num_beams}", "with do_sample=True: beams are not drawn"
 
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Writing, Targets]:
         task = self._task()
@@ -316,7 +328,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
             batch = rows.batch(indices).to(live.device)
             return write_texts(frozen, live.inputs(batch), decoding, generator, n_samples)
 
-        with rows_bar(self, len(rows)) as on_rows:
+        with self._threads(len(rows)), rows_bar(self, len(rows)) as on_rows:
             parts = run_in_batches(rows.lengths, self.batch_size, run, on_rows)
             texts = in_order(len(rows), parts)
         out = np.empty((len(texts), n_samples), dtype=object)

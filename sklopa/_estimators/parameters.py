@@ -6,7 +6,7 @@ Docstrings stay written out in each estimator; a test holds them to what is decl
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
 
@@ -24,12 +24,22 @@ from sklopa._inputs.rules import (
     one_of,
     real,
 )
-from sklopa._loading.description import Backbone
+from sklopa._loading.description import Backbone, is_live_model
 from sklopa._prompt import GATES
 
-_MODEL = PATH | instance_of(
-    Backbone, named="a Backbone (Backbone.from_objects(model, tokenizer) for live objects)"
+
+def _wrap_it(value: Any) -> str:
+    """Advice for those who give a live model."""
+    return ". Wrap it: Backbone.from_objects(model, tokenizer)" if is_live_model(value) else ""
+
+
+_MODEL = PATH | replace(instance_of(Backbone, named="a Backbone"), advice=_wrap_it)
+
+_SPLITTER = Rule(
+    "a splitter of scikit-learn",
+    lambda value: hasattr(value, "split") and hasattr(value, "get_n_splits"),
 )
+_OFF = Rule("False", lambda value: isinstance(value, (bool, np.bool_)) and not value)
 
 
 def parameter(default: Any, rule: Rule) -> Any:
@@ -85,6 +95,7 @@ class LayerParameters(PromptParameters):
 
     _: KW_ONLY
     prompt_layer: int = parameter(0, integer(0))
+    cv: Any = parameter(5, integer(2) | _SPLITTER | _OFF)
 
 
 @dataclass(eq=False, repr=False)

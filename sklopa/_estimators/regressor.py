@@ -12,7 +12,6 @@ from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.onnx import OnnxMixin
 from sklopa._estimators.parameters import LayerParameters, TextParameters
-from sklopa._inputs.columns import check_lengths
 from sklopa._inputs.rules import VECTOR, integer
 from sklopa._public import public
 
@@ -54,6 +53,9 @@ class LoPARegressor(
         below run once for a row, without the prompt, and training does not touch them: it is
         faster, and a server that takes input embeddings cannot be sent such a prompt. With
         ``depth="deep"`` there is a prompt for each layer from there on.
+    cv : int, splitter or False, default=5
+        How `fit_transform` parts the rows, so that the features of each come from a fit that has
+        not seen its label. False gives those of the one fit on all rows. Nothing else reads it.
     dropout : float, default=0.1
         Share of the instance embedding that is dropped in training, in [0, 1).
     depth : {"shallow", "deep"}, default="shallow"
@@ -92,7 +94,8 @@ class LoPARegressor(
         Folder that keeps instance embeddings, for later processes and for workers of a search.
     checkpoint_dir : str or Path, default=None
         Folder for the state of a long fit, written each epoch. The same fit started again, after
-        whatever stopped it, goes on from there and ends with the same bits on a CPU.
+        whatever stopped it, goes on from there and ends with the same bits on a CPU. With a larger
+        `max_iter` it goes on for more epochs, at the learning rates that those have.
     checkpoint_every : int, default=None
         Write that state after so many steps too, and not only after each epoch.
     nulls : {"error", "empty"}, default="error"
@@ -122,7 +125,8 @@ class LoPARegressor(
     best_validation_score_ : float or None
         The best of them.
     history_ : list of dict
-        All that is known of each epoch.
+        All that is known of each epoch: loss, seconds, learning rate of the last step, training
+        score (of the batches as they were trained on) and validation score.
     n_trainable_parameters_ : int
         Number of trainable parameters.
     n_truncated_ : int
@@ -167,7 +171,7 @@ class LoPARegressor(
         outputs = self._outputs(X)
         return self._task().decide(outputs)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """R2, the coefficient of determination, of the predictions; for numbers of any size.
 
         Parameters
@@ -182,7 +186,7 @@ class LoPARegressor(
             1 at best; the mean over the columns of y.
         """
         task, outputs = self._task(), self._outputs(X)
-        check_lengths(len(outputs), y=y)
+        self._check_targets(y, len(outputs))
         return task.score_of(outputs, task.encode(y, len(outputs), sample_weight))
 
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Regression, Targets]:

@@ -15,15 +15,24 @@ from sklopa.errors import InvalidParameter
 
 @dataclass(frozen=True)
 class Rule:
-    """What a parameter may be: a sentence for people and a test for the machine."""
+    """What a parameter may be: a sentence for people and a test for the machine.
+
+    Attributes
+    ----------
+    allowed : str
+    accepts : callable, whether a value keeps to the rule
+    advice : callable, what to do about a value that does not; empty for nothing special
+    """
 
     allowed: str
     accepts: Callable[[Any], bool]
+    advice: Callable[[Any], str] = lambda value: ""
 
     def __or__(self, other: Rule) -> Rule:
         return Rule(
             f"{self.allowed} or {other.allowed}",
             lambda value: self.accepts(value) or other.accepts(value),
+            lambda value: self.advice(value) or other.advice(value),
         )
 
 
@@ -134,6 +143,8 @@ _PLAIN = {
 
 def shown(value: Any, longest: int = 120) -> str:
     """`value` in a message: as a user would write it, and no longer than a line."""
+    if hasattr(value, "state_dict"):  # a module of torch shows all that it consists of
+        return f"a live {type(value).__name__}"
     plain = as_plain(value)
     text = str(plain) if isinstance(plain, np.generic) else repr(plain)
     text = " ".join(text.split())
@@ -187,6 +198,7 @@ def check_parameters(owner: str, values: dict[str, Any], rules: dict[str, Rule])
     """
     problems = [
         f"{owner}: parameter {name} must be {rule.allowed}; got {shown(values[name])}"
+        f"{rule.advice(values[name])}"
         for name, rule in rules.items()
         if not rule.accepts(values[name])
     ]

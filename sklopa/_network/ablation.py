@@ -43,20 +43,38 @@ def _rolled(prompts: Tensor | None) -> Tensor | None:
     return None if prompts is None else prompts.roll(1, dims=0)
 
 
-def right_by_probe(views: Views, codes: np.ndarray) -> np.ndarray:
-    """Whether each row (n,) is right by a logistic regression on its views, cross-validated.
+def right_by_probe(
+    views: Views, codes: np.ndarray, trained: tuple[Views, np.ndarray] | None = None
+) -> np.ndarray:
+    """Whether each row (n,) is right by a logistic regression on its views.
 
-    In up to five parts. As in the start of a head, a view that does not help is left out.
+    As in the start of a head, a view that does not help is left out.
+
+    Parameters
+    ----------
+    views : Views of n rows
+    codes : ndarray of shape (n,), their class indices
+    trained : Views and class indices of the rows to fit it on
+        None cross-validates it on the n rows, in up to five parts.
     """
-    features, right = views.joined(), np.zeros(len(codes), dtype=bool)
-    firsts = range(0, features.shape[1], views.last.shape[1])
+    features = views.joined()
+    if trained is not None:
+        return _decided(trained[0], trained[1], features) == codes
+    right = np.zeros(len(codes), dtype=bool)
     for train, test in KFold(min(5, len(codes)), shuffle=True, random_state=0).split(codes):
-        classes, inverse = np.unique(codes[train], return_inverse=True)
-        decided = np.full(len(test), classes[0])
-        if len(classes) > 1:
-            weight, target = torch.ones(len(train), dtype=torch.float32), torch.from_numpy(inverse)
-            probe = logistic_start(ProbeRows(features[train], target, weight, firsts=firsts))
-            outputs = features[test].double().numpy() @ probe.coef.T + probe.intercept
-            decided = classes[outputs.argmax(axis=1)]
-        right[test] = decided == codes[test]
+        some = views[torch.from_numpy(train)]
+        right[test] = _decided(some, codes[train], features[test]) == codes[test]
     return right
+
+
+def _decided(views: Views, codes: np.ndarray, features: Tensor) -> np.ndarray:
+    """Class indices of `features` (m, D) by a logistic regression on rows with views and codes."""
+    known = views.joined()
+    classes, inverse = np.unique(codes, return_inverse=True)
+    if len(classes) < 2:
+        return np.full(len(features), classes[0])
+    weight, target = torch.ones(len(known), dtype=torch.float32), torch.from_numpy(inverse)
+    firsts = range(0, known.shape[1], views.last.shape[1])
+    probe = logistic_start(ProbeRows(known, target, weight, firsts=firsts))
+    outputs = features.double().numpy() @ probe.coef.T + probe.intercept
+    return classes[outputs.argmax(axis=1)]

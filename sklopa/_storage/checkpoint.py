@@ -20,7 +20,7 @@ from sklopa._storage.values import Tensors, pack, unpack
 from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
 
 # Parameters that change nothing of what is learned.
-_FREE = {"verbose", "memory", "checkpoint_dir", "checkpoint_every"}
+_FREE = {"cv", "verbose", "memory", "checkpoint_dir", "checkpoint_every"}
 # What else tells fits apart, as a message says it.
 _SAID = {
     "estimator": "estimator class",
@@ -89,7 +89,7 @@ class Checkpoint:
         differ = [
             f"{name}={then.get(name)!r} (now {now.get(name)!r})"
             for name in sorted({*then, *now})
-            if then.get(name) != now.get(name)
+            if then.get(name) != now.get(name) and not _is_longer(name, then.get(name), now)
         ]
         differ += [
             f"other {said}"
@@ -101,6 +101,12 @@ class Checkpoint:
                 f"checkpoint_dir={str(self.folder)!r} holds a fit with {', '.join(differ)}. "
                 "Nothing was changed there. Give each fit a folder of its own, or delete this one."
             )
+
+
+def _is_longer(name: str, then: Any, now: dict[str, Any]) -> bool:
+    """Whether a fit is to go on for more epochs than it was begun with."""
+    more = now.get(name)
+    return name == "max_iter" and type(then) is int and type(more) is int and more > then
 
 
 def _checked_seeds(seeds: Any) -> list[int] | None:

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from sklopa._loading.hub import hub_address, hub_answers
 from sklopa._storage.files import MANIFEST
 from sklopa._storage.record import Record
 from sklopa._storage.save import save
@@ -42,15 +43,21 @@ def fetch(repo_id: str, revision: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    answers = hub_answers()
     try:
         folder = snapshot_download(
-            repo_id, revision=revision, allow_patterns=[MANIFEST, "weights-*.safetensors"]
+            repo_id,
+            revision=revision,
+            allow_patterns=[MANIFEST, "weights-*.safetensors"],
+            local_files_only=not answers,
         )
     except Exception as error:  # a client's errors are of many kinds
-        raise ArchiveNotFound(
-            f"There is no file or folder {repo_id!r}, and the hub has no such repository or "
-            f"cannot be reached: {str(error).splitlines()[0]}"
-        ) from error
+        reason = (
+            f"the hub has no such repository or cannot be reached: {str(error).splitlines()[0]}"
+        )
+        if not answers:
+            reason = f"it is not in the hub's cache, and {hub_address()} does not answer."
+        raise ArchiveNotFound(f"There is no file or folder {repo_id!r}, and {reason}") from error
     return Path(folder)
 
 

@@ -72,6 +72,11 @@ class LabelTask(Task):
         right = self.right(outputs, np.asarray(rows.target))
         return float(np.average(right, weights=rows.weights()))
 
+    def credit(self, outputs: Tensor, target: Any) -> Tensor:
+        """1 for a row that is right, else 0, so that the mean is the accuracy."""
+        right = self.right(outputs.float().cpu().numpy(), target.cpu().numpy())
+        return torch.from_numpy(right).float()
+
     def codes_of(self, y: Any) -> np.ndarray:
         """What is right for each row, as `chosen` has it; of unseen labels nothing ever is."""
         return encode_labels(y, self.classes, refuse_unseen=False).codes

@@ -75,6 +75,10 @@ class Task(ABC):
         raise NotImplementedError  # only tasks with a linear head are asked
 
     @abstractmethod
+    def credit(self, outputs: Tensor, target: Any) -> Tensor:
+        """What each row adds to a score of training rows, (B,); the score is the mean of it."""
+
+    @abstractmethod
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
         """How good outputs are for rows with targets; larger is better."""
 

@@ -57,6 +57,10 @@ class Regression(Task):
         """Squared error of each row, (B,): the mean over the columns."""
         return (outputs - target).square().mean(dim=1)
 
+    def credit(self, outputs: Tensor, target: Any) -> Tensor:
+        """What the squared error leaves of 1, the variance of y, so that the mean is R2."""
+        return 1 - self.loss(outputs, target)
+
     def start(self, rows: ProbeRows) -> Start:
         """A ridge regression on the features."""
         return as_start(ridge_start(rows))

@@ -60,6 +60,10 @@ class Writing(Task):
         """Nats a target token of each row, (B,)."""
         return -outputs
 
+    def credit(self, outputs: Tensor, target: Any) -> Tensor:
+        """Mean log-probability of a token of each target, (B,)."""
+        return outputs
+
     def score(self, outputs: np.ndarray, rows: Rows) -> float:
         """Mean log-probability of a target token, each row counting by its weight."""
         return float(np.average(outputs, weights=rows.weights()))

@@ -216,7 +216,7 @@ def train(
         return task.score(run_rows(watched, network, n_at_once, network.device), watched)
 
     plan = replace(plan, batch_size=min(plan.batch_size, len(rows)))
-    trainer = Trainer(network, task.loss, plan, seed)
+    trainer = Trainer(network, task.loss, plan, seed, task.credit)
     try:
         return trainer.fit(
             rows,
@@ -224,6 +224,7 @@ def train(
             stop_early=stop_early,
             on_batch=progress.batch,
             on_epoch=progress.epoch,
+            on_resume=progress.resume,
             checkpoint=checkpoint,
         )
     finally:

@@ -39,13 +39,25 @@ class History:
 
 @dataclass
 class Course:
-    """Where a training stands: batches done in an epoch, the sum of their losses, the order."""
+    """Where a training stands.
+
+    Attributes
+    ----------
+    epoch : int, the present one
+    done : int, batches done in it
+    total, credit : float, sums over them of losses and of what makes the training score
+    order : Tensor or None, state of the generator that drew their order
+    is_over : bool
+    score : float or None, training score of the epoch before
+    """
 
     epoch: int = 1
     done: int = 0
     total: float = 0.0
     order: Tensor | None = None
     is_over: bool = False
+    credit: float = 0.0
+    score: float | None = None
 
 
 class Trainer:
@@ -57,18 +69,26 @@ class Trainer:
     loss : callable (outputs, target) -> (B,)
     plan : Plan
     seed : int, of the order of the batches
+    credit : callable (outputs, target) -> (B,), default=None
+        Its mean over the rows, each in its batch as it is trained on, is the training score.
     """
 
     def __init__(
-        self, network: Any, loss: Callable[[Tensor, Any], Tensor], plan: Plan, seed: int
+        self,
+        network: Any,
+        loss: Callable[[Tensor, Any], Tensor],
+        plan: Plan,
+        seed: int,
+        credit: Callable[[Tensor, Any], Tensor] | None = None,
     ) -> None:
-        self.network, self.loss, self.plan = network, loss, plan
+        self.network, self.loss, self.plan, self.credit = network, loss, plan, credit
         self.generator = torch.Generator().manual_seed(seed)
         groups = optimizer_groups(network, plan.learning_rate)
         self.has_work = bool(groups)  # a verbaliser without a prompt has nothing to train
         groups = groups or [{"params": [torch.empty(0, dtype=torch.float32)]}]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
         self._rows_at_once = plan.batch_size
+        self._earned = 0.0  # credit of the last batch
 
     def fit(
         self,
@@ -78,6 +98,7 @@ class Trainer:
         stop_early: bool = False,
         on_batch: Callable[[int, float], None] = lambda n_rows, loss: None,
         on_epoch: Callable[[dict], bool] = lambda record: False,
+        on_resume: Callable[[int], None] = lambda n_rows: None,
         checkpoint: Any = None,
     ) -> History:
         """Train for up to `plan.max_iter` epochs.
@@ -90,6 +111,8 @@ class Trainer:
             Stop on that score and restore the best state; else stop on the training loss.
         on_batch, on_epoch : callables
             Told of progress; `on_epoch` may return True to stop.
+        on_resume : callable
+            Told how many rows were done before, where `checkpoint` has a state.
         checkpoint : Checkpoint, optional
             Has the state to go on from, and is given those on the way.
         """
@@ -102,6 +125,7 @@ class Trainer:
         parts = (course, history, watch, schedule)
         if checkpoint is not None:
             self._set_state(checkpoint.state, *parts)
+            on_resume((course.epoch - 1) * len(rows) + course.done * self.plan.batch_size)
 
         def after_batch(n_rows: int, loss: float) -> None:
             on_batch(n_rows, loss)
@@ -118,6 +142,8 @@ class Trainer:
                     break
                 record = {"epoch": course.epoch, "loss": loss}
                 record["seconds"] = time.perf_counter() - started
+                record["learning_rate"] = self._rate(schedule)
+                record |= {} if course.score is None else {"training_score": course.score}
                 record |= {} if validate is None else {"validation_score": validate()}
                 history.epochs.append(record)
                 self._keep(history, record, stop_early)
@@ -152,10 +178,12 @@ class Trainer:
                 if schedule is not None:
                     schedule.step()
                 course.done, course.total = course.done + 1, course.total + loss * len(indices)
+                course.credit += self._earned
                 on_batch(len(indices), loss)
         self.network.eval()
         mean = course.total / len(rows)
-        course.done, course.total, course.order = 0, 0.0, None
+        course.score = None if self.credit is None else course.credit / len(rows)
+        course.done, course.total, course.order, course.credit = 0, 0.0, None, 0.0
         return mean
 
     # ------------------------------------------------------------------ to stop and go on
@@ -211,6 +239,11 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
+        rates = zip(
+            self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        )
+        for group, base, factor in rates:  # of this schedule, which may be a longer one
+            group["lr"] = base * factor(schedule.last_epoch)
         for generator, value in zip(self._dropout_generators(), state["generators"], strict=True):
             generator.set_state(value)
         self.generator.set_state(state["course"]["order"])
@@ -229,7 +262,7 @@ class Trainer:
 
         def backward(rows_at_once: int) -> float:
             self.optimizer.zero_grad(set_to_none=True)
-            total = 0.0
+            total, self._earned = 0.0, 0.0
             for start in range(0, len(indices), rows_at_once):
                 batch = rows.batch(indices[start : start + rows_at_once])
                 loss = self._sum_of_losses(batch.to(self.network.device)) / len(indices)
@@ -250,7 +283,16 @@ class Trainer:
         outputs = self.network(batch)
         outputs = outputs if batch.offset is None else outputs + batch.offset
         losses = self.loss(outputs, batch.target)
+        if self.credit is not None:
+            earned = self.credit(outputs.detach(), batch.target).cpu()
+            self._earned += float(
+                earned.sum() if batch.weight is None else earned @ batch.weight.cpu()
+            )
         return losses.sum() if batch.weight is None else (losses * batch.weight).sum()
+
+    def _rate(self, schedule: Any) -> float:
+        """`plan.learning_rate` as it was in the last step."""
+        return self.plan.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch - 1)
 
     def _schedule(self, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
         warm = max(1, round(self.plan.warmup * n_steps), min(_WARM_STEPS, n_steps // 2))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():  # a notebook without ipywidgets has bars of text
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 try:  # scikit-learn >= 1.9
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -25,9 +30,14 @@ except ImportError:
 @contextmanager
 def rows_bar(estimator: Any, n_rows: int) -> Iterator[Callable[[int], Any]]:
     """What to tell of rows that are done; shown, with rows a second, if `estimator` is verbose."""
-    off = not estimator.verbose
-    with tqdm(total=n_rows, unit="row", desc=type(estimator).__name__, disable=off) as bar:
+    with _bar(estimator, "rows", n_rows, disable=not estimator.verbose) as bar:
         yield bar.update
+
+
+def _bar(estimator: Any, what: str, total: int, **options: Any) -> tqdm:
+    """A bar of rows, which goes when all are done."""
+    name = f"{type(estimator).__name__} {what}"
+    return tqdm(total=total, unit="row", desc=name, leave=False, **options)
 
 
 class FitProgress:
@@ -56,13 +66,19 @@ class FitProgress:
         self._estimator, self._fitted_state, self._data = estimator, fitted_state, (X, y)
         self._bar = None
         if estimator.verbose:
-            self._bar = tqdm(total=max_iter * n_rows, unit="row", desc=type(estimator).__name__)
+            self._bar = _bar(estimator, "fit", max_iter * n_rows)
         self._root: Any = None
         self._task: Any = None
         if hasattr(estimator, "_init_callback_context"):
             self._root = estimator._init_callback_context(max_subtasks=max_iter)
             X, y = self._data
             self._root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+
+    def resume(self, n_rows: int) -> None:
+        """So many rows were done before; the bar goes on from there."""
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = min(n_rows, self._bar.total)
+            self._bar.refresh()
 
     def batch(self, n_rows: int, loss: float) -> None:
         """A batch of `n_rows` rows is done."""

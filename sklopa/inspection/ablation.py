@@ -72,6 +72,8 @@ class AblationDisplay:
         X: Any,
         y: Any,
         *,
+        X_train: Any = None,
+        y_train: Any = None,
         n_bootstraps: int = 1000,
         random_state: Any = 0,
         ax: Any = None,
@@ -86,6 +88,9 @@ class AblationDisplay:
         X : array-like of n rows
             Of the kind that `fit` takes; rows that were not trained on tell the most.
         y : array-like of shape (n,), or indicator matrix (n, C)
+        X_train, y_train : default=None
+            The rows that the estimator was fitted on, for a linear probe that has learned from
+            the same ones; else the probe is cross-validated on X, which is another thing.
         n_bootstraps : int, default=1000
             How often rows are drawn anew. The classifier runs once, however many there are.
         random_state : int, RandomState or None, default=0
@@ -110,13 +115,14 @@ class AblationDisplay:
         """
         caller = f"{cls.__name__}.from_estimator"
         pyplot(caller)
+        _, X_train = unwrap(caller, estimator, X_train)
         estimator, X = unwrap(caller, estimator, X)
         if not is_classifier(estimator):
             raise InvalidType(
                 f"{caller} needs a classifier, whose rows are right or wrong; got "
                 f"{type(estimator).__name__}."
             )
-        right = estimator._right_rows(X, y)
+        right = estimator._right_rows(X, y, X_train, y_train)
         table = np.array(list(right.values()), dtype=float)  # (n_ways, n)
         n_rows, random = table.shape[1], check_random_state(random_state)
         drawn = [table[:, random.randint(n_rows, size=n_rows)] for _ in range(n_bootstraps)]

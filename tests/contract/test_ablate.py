@@ -8,7 +8,8 @@ from sklearn.metrics import accuracy_score
 from sklopa import LoPAClassifier
 from sklopa.errors import InvalidInput, NotFitted, TruncationWarning
 
-WAYS = ["prompt", "no prompt", "another row's prompt", "task prompt alone", "linear probe"]
+PROBE = "linear probe, cross-validated"
+WAYS = ["prompt", "no prompt", "another row's prompt", "task prompt alone", PROBE]
 
 
 def test_the_first_score_is_that_of_the_estimator(fitted3, colours):
@@ -35,7 +36,7 @@ def test_without_its_prompt_a_classifier_that_lives_by_it_is_lost(reviews):
         ({"depth": "deep"}, WAYS),
         ({"train_encoder": True}, WAYS),
         ({"gate": "instance"}, [way for way in WAYS if way != "task prompt alone"]),
-        ({"prompt_length": 0}, ["prompt", "linear probe"]),
+        ({"prompt_length": 0}, ["prompt", PROBE]),
     ],
 )
 def test_parts_that_are_not_there_are_left_out(make_classifier, reviews, options, ways):
@@ -54,7 +55,7 @@ def test_several_labels_a_row_are_scored_as_score_does(make_classifier, reviews)
     scores = clf.ablate(texts, sets)
     truth = np.array([[c in labels for c in clf.classes_] for labels in sets])
     assert scores["prompt"] == accuracy_score(truth, clf.predict(texts))
-    assert "linear probe" not in scores
+    assert not [name for name in scores if "probe" in name]
 
 
 def test_wrong_use_is_named(make_classifier, fitted, reviews):
@@ -67,3 +68,20 @@ def test_wrong_use_is_named(make_classifier, fitted, reviews):
 def test_texts_that_lost_their_end_are_told_of(fitted):
     with pytest.warns(TruncationWarning, match="1 of 2 texts"):
         fitted.ablate(["good film " * 200, "bad"], ["pos", "neg"])
+
+
+def test_the_probe_learns_from_the_training_rows_when_they_are_given(make_classifier, reviews):
+    texts, labels = reviews
+    clf = make_classifier().fit(texts[:16], labels[:16])
+    rest = texts[16:], labels[16:]
+    scores = clf.ablate(*rest, texts[:16], labels[:16])
+    assert list(scores) == [*WAYS[:-1], "linear probe"]
+    embedded = make_classifier(prompt_length=0, max_iter=1, learning_rate=1e-12)
+    assert scores["linear probe"] == embedded.fit(texts[:16], labels[:16]).score(*rest)
+    # One that learned the opposite is wrong where the other is right.
+    wrong = ["neg" if label == "pos" else "pos" for label in labels[:16]]
+    assert clf.ablate(*rest, texts[:16], wrong)["linear probe"] == 1 - scores["linear probe"]
+    with pytest.raises(InvalidInput, match="X_train and y_train"):
+        clf.ablate(*rest, texts[:16])
+    with pytest.raises(InvalidInput, match="16 rows and y has 2"):
+        clf.ablate(*rest, texts[:16], labels[:2])

@@ -12,6 +12,7 @@ from helpers import assert_same_state, raises
 
 from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier
 from sklopa._storage.checkpoint import Checkpoint
+from sklopa._training.progress import FitProgress
 from sklopa.errors import SklopaError
 
 TEXTS, LABELS = faults.TEXTS, faults.LABELS
@@ -77,6 +78,8 @@ def test_a_fit_in_pieces_ends_with_the_bits_of_one_in_one_piece(stop_at_write, t
     assert pieces.loss_curve_ == whole.loss_curve_
     assert pieces.validation_scores_ == whole.validation_scores_
     assert pieces.n_iter_ == whole.n_iter_
+    for one, other in zip(pieces.history_, whole.history_, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_a_generator_goes_on_too(stop_at_write, tmp_path):
@@ -126,9 +129,48 @@ def test_what_changes_no_result_may_change(stop_at_write, tmp_path):
     with pytest.raises(Stopped):
         faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
     stop_at_write(99)
-    options = {"checkpoint_every": 3, "memory": str(tmp_path / "memory")}
+    options = {"cv": False, "checkpoint_every": 3, "memory": str(tmp_path / "memory")}
     clf = faults.classifier(checkpoint_dir=tmp_path, **options).fit(np.array(TEXTS), LABELS)
     assert_same_state(clf, whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}], ids=["loss", "score"])
+def test_a_fit_goes_on_for_more_epochs(tmp_path, options):
+    options = {"checkpoint_dir": tmp_path} | options
+    first = faults.classifier(max_iter=2, **options).fit(TEXTS, LABELS)
+    more = faults.classifier(max_iter=5, **options).fit(TEXTS, LABELS)
+    assert more.n_iter_ == 5
+    assert more.loss_curve_[:2] == first.loss_curve_
+    assert all(record["learning_rate"] > 0 for record in more.history_)
+    with raises(ValueError, "max_iter=5 (now 3)"):
+        faults.classifier(max_iter=3, **options).fit(TEXTS, LABELS)
+    other = faults.classifier(max_iter=6, learning_rate=1.0, **options)
+    with raises(ValueError, "learning_rate="):
+        other.fit(TEXTS, LABELS)
+
+
+def test_the_bar_of_a_fit_that_goes_on_begins_where_it_stands(
+    stop_at_write, tmp_path, monkeypatch, capsys
+):
+    def make(**options):
+        return faults.classifier(checkpoint_dir=tmp_path, verbose=1, max_iter=3, **options)
+
+    stop_at_write(1)
+    with pytest.raises(Stopped):
+        make().fit(TEXTS, LABELS)
+    stop_at_write(99)
+    bars, close = [], FitProgress.close
+
+    def watched(self):
+        bars.append((self._bar.initial, self._bar.n, self._bar.total))
+        close(self)
+
+    monkeypatch.setattr(FitProgress, "close", watched)
+    make().fit(TEXTS, LABELS)
+    make().fit(TEXTS, LABELS)
+    n = len(TEXTS)
+    assert bars == [(n, 3 * n, 3 * n), (3 * n, 3 * n, 3 * n)]
+    capsys.readouterr()
 
 
 OTHER = {

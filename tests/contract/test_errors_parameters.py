@@ -8,7 +8,7 @@ import pytest
 import tiny
 from helpers import named, raises
 
-from sklopa import Backbone, LoPAClassifier
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator, LoPARegressor
 from sklopa.errors import TruncationWarning
 
 TEXTS = ["good film", "bad film", "fine film"]
@@ -32,6 +32,9 @@ BAD_PARAMETERS = [
     ("checkpoint_every", 0, "an integer >= 1 or None"),
     ("bottleneck", 0, "an integer >= 1"),
     ("prompt_layer", -1, "an integer >= 0"),
+    ("cv", 1, "an integer >= 2 or a splitter of scikit-learn or False"),
+    ("cv", True, "or False"),
+    ("cv", None, "or False"),
     ("dropout", 1.0, "a number in [0, 1)"),
     ("dropout", -0.1, "a number in [0, 1)"),
     ("dropout", float("nan"), "a number in [0, 1)"),
@@ -236,3 +239,77 @@ def test_a_family_without_soft_prompts_is_refused_with_reason_and_remedy(
 def test_a_description_of_no_model_is_refused(model):
     with raises(ValueError, "Backbone", "hub id", "folder", "from_objects"):
         Backbone(model)
+
+
+# ---------------------------------------------------------------- what has no effect
+
+
+IGNORED = {
+    "train_encoder": ({"train_encoder": True, "rank": 0}, "train_encoder=True", "rank=0"),
+    "train_encoder of a probe": (
+        {"train_encoder": True, "prompt_length": 0}, "train_encoder=True", "prompt_length=0",
+    ),
+    "encoder": ({"encoder": "other", "rank": 0}, "encoder", "rank=0"),
+    "checkpoint_every": ({"checkpoint_every": 5}, "checkpoint_every=5", "checkpoint_dir"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IGNORED)
+def test_a_parameter_that_has_no_effect_beside_another_is_told_of(
+    make_classifier, tiny_folder, case
+):
+    options, *parts = IGNORED[case]
+    options = {k: tiny_folder if v == "other" else v for k, v in options.items()}
+    with pytest.warns(UserWarning, match="no effect") as caught:
+        make_classifier(max_iter=1, **options).fit(TEXTS, LABELS)
+    (told,) = [str(w.message) for w in caught if "no effect" in str(w.message)]
+    assert all(part in told for part in ["LoPAClassifier", *parts])
+
+
+def test_beams_have_no_effect_on_texts_that_are_drawn():
+    model = LoPAGenerator(
+        tiny.backbone("gpt2"), prompt_length=2, rank=1, max_iter=1, max_new_tokens=2,
+        num_beams=2, do_sample=True,
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match=r"num_beams=2 has no effect with do_sample=True"):
+        model.fit(TEXTS, TEXTS)
+
+
+def test_parameters_that_have_an_effect_are_not_told_of(make_classifier, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for options in (
+            {},
+            {"rank": 0},
+            {"prompt_length": 0},
+            {"train_encoder": True},
+            {"checkpoint_dir": tmp_path, "checkpoint_every": 5},
+        ):
+            make_classifier(max_iter=1, **options).fit(TEXTS, LABELS)
+
+
+# ---------------------------------------------------------------- what is left out
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("fit", ()), ("partial_fit", ()), ("score", ()), ("ablate", ()), ("fit_transform", ())],
+)
+def test_a_method_without_y_names_the_class_that_the_user_has(fitted, method, arguments):
+    with raises(ValueError, "LoPAClassifier", "requires y to be passed") as caught:
+        getattr(fitted, method)(TEXTS, *arguments)
+    assert "Base" not in str(caught.value)
+
+
+def test_other_estimators_without_y_name_their_class_too():
+    with raises(ValueError, "LoPARegressor requires y to be passed"):
+        LoPARegressor(tiny.backbone()).fit(TEXTS)
+    model = LoPAGenerator(
+        tiny.backbone("gpt2"), prompt_length=2, rank=1, max_iter=1, max_new_tokens=2
+    )
+    with raises(ValueError, "LoPAGenerator requires y to be passed"):
+        model.fit(TEXTS)
+    model.fit(TEXTS, TEXTS)
+    for method in (model.score, model.log_likelihood):
+        with raises(ValueError, "LoPAGenerator requires y to be passed"):
+            method(TEXTS)

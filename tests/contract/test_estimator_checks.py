@@ -31,7 +31,12 @@ EXPECTED_FAILURES = {
         "its own size, so that rounding of small gradients becomes steps of full length. "
         "test_integer_weights_count_like_repeated_rows has the tolerance that holds."
     ),
-}
+} | dict.fromkeys(
+    ("check_transformer_general", "check_transformer_data_not_an_array"),
+    "Asks that fit_transform gives what fit and transform give. It is cross-fitted, as that of "
+    "TargetEncoder is: the features of a row come from a fit that has not seen its label. "
+    "test_checks_of_transformers_hold_without_cross_fitting runs both checks with cv=False.",
+)
 EXPECTED_OF_REGRESSOR = EXPECTED_FAILURES | {
     "check_methods_subset_invariance": (
         "Compares to 7 digits, as predictions are float64. They come from float32 outputs, whose "
@@ -147,6 +152,13 @@ def run(check, *arguments):
 @parametrize_with_checks([make(kind) for kind in KINDS], expected_failed_checks=expected_failures)
 def test_estimator_check_of_scikit_learn_holds(estimator, check):
     run(check, estimator)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["general", "data_not_an_array"])
+def test_checks_of_transformers_hold_without_cross_fitting(name, kind):
+    estimator = make(kind).set_params(cv=False)
+    run(getattr(estimator_checks, f"check_transformer_{name}"), kind.__name__, estimator)
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")

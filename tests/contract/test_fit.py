@@ -1,5 +1,6 @@
 """How a fit runs, stops, goes on, and comes out the same again."""
 
+import functools
 import inspect
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklopa import LoPAClassifier
 from sklopa._tasks.classification import SingleLabel
-from sklopa._training import loop
+from sklopa._training import loop, progress
 from sklopa._training.loop import Trainer
 from sklopa.errors import InvalidArchive, SklopaError
 
@@ -137,6 +138,9 @@ def test_history_loss_curve_and_n_iter_tell_the_same_story(make_classifier, revi
     assert [record["epoch"] for record in clf.history_] == [1, 2, 3, 4]
     assert [record["loss"] for record in clf.history_] == clf.loss_curve_
     assert all(record["seconds"] > 0 for record in clf.history_)
+    assert all(0 <= record["training_score"] <= 1 for record in clf.history_)
+    rates = [record["learning_rate"] for record in clf.history_]
+    assert 0 < min(rates) <= max(rates) <= clf.learning_rate
     assert clf.validation_scores_ is None
     assert clf.best_validation_score_ is None
 
@@ -276,7 +280,9 @@ def test_verbose_shows_a_bar_with_loss_on_stderr_and_silence_is_the_default(
         assert part in err
 
 
-def test_verbose_tells_how_fast_rows_are_predicted(make_classifier, reviews, capsys):
+def test_verbose_tells_how_fast_rows_are_predicted(make_classifier, reviews, capsys, monkeypatch):
+    every_row = functools.partial(progress.tqdm, mininterval=0)
+    monkeypatch.setattr(progress, "tqdm", every_row)
     model = make_classifier(max_iter=1).fit(*reviews).set_params(verbose=1)
     model.predict(reviews[0])
     err = capsys.readouterr().err

@@ -45,7 +45,10 @@ def test_as_a_text_column_of_a_column_transformer(make_classifier, reviews):
     numbers = np.arange(len(texts), dtype=float)
     frame = pd.DataFrame({"id": numbers, "text": texts, "length": [len(t) for t in texts]})
     columns = ColumnTransformer(
-        [("text", make_classifier(), "text"), ("numbers", StandardScaler(), ["id", "length"])]
+        [
+            ("text", make_classifier(cv=False), "text"),
+            ("numbers", StandardScaler(), ["id", "length"]),
+        ]
     )
     features = columns.fit_transform(frame, labels)
     assert features.shape == (len(texts), tiny.WIDTH + 2)
@@ -59,9 +62,9 @@ def test_as_a_text_column_of_a_column_transformer(make_classifier, reviews):
     assert both.score(frame, labels) > 0.7
 
 
-def test_fit_transform_is_fit_then_transform(make_classifier, colours):
+def test_fit_transform_without_cross_fitting_is_fit_then_transform(make_classifier, colours):
     texts, labels = colours
-    features = make_classifier().fit_transform(texts, labels)
+    features = make_classifier(cv=False).fit_transform(texts, labels)
     assert features.dtype == np.float32
     np.testing.assert_array_equal(features, make_classifier().fit(texts, labels).transform(texts))
 

@@ -144,3 +144,21 @@ def test_predictions_of_many_texts_take_no_more_memory_than_those_of_few(tiny_fo
     command = [sys.executable, "-c", script, tiny_folder]
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert int(done.stdout) < 20 << 10  # KiB, for 30 000 texts
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_when_nothing_is_new(
+    make_classifier, tiny_folder, reviews, tmp_path
+):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    options = {"model": tiny_folder, "max_iter": 1}
+    make_classifier(**options).fit(*reviews)  # all embeddings are in the process
+    with pytest.warns(UserWarning, match=r"memory='.*file' cannot be written") as caught:
+        make_classifier(memory=path, **options).fit(*reviews)
+    assert len([w for w in caught if "cannot be written" in str(w.message)]) == 1
+
+
+def test_live_objects_have_no_name_to_keep_embeddings_under(make_classifier, reviews, tmp_path):
+    with pytest.warns(UserWarning, match=r"memory=.* has no effect .*live objects"):
+        make_classifier(memory=tmp_path, max_iter=1).fit(*reviews)
+    assert not list(tmp_path.iterdir())

@@ -52,6 +52,14 @@ def test_bars_are_what_ablate_finds(options):
     assert [t.get_text() for t in display.texts_] == [f"{s:.3f}" for s in scores.values()]
 
 
+def test_the_probe_of_the_training_rows_has_its_bar():
+    X, y = data("classifier")
+    clf = make("classifier").fit(X, y)
+    display = AblationDisplay.from_estimator(clf, X, y, X_train=X, y_train=y)
+    assert list(display.scores)[-1] == "linear probe"
+    assert display.scores == clf.ablate(X, y, X, y)
+
+
 @pytest.mark.parametrize("kind", CLASSIFIERS)
 def test_bars_are_what_ablate_finds_for_every_kind_of_classifier(kind):
     X, y = data(kind)

@@ -4,6 +4,7 @@ import copy
 import gc
 import importlib.util
 import pickle
+import warnings
 import weakref
 from pathlib import Path
 
@@ -194,3 +195,21 @@ def test_a_quantised_model_trains_float32_prompts_or_names_the_package_that_it_l
         return
     clf = LoPAClassifier(backbone, prompt_length=2, rank=1, max_iter=1).fit(*reviews)
     assert {weights.dtype for weights in weights_of(clf).values()} == {np.dtype("float32")}
+
+
+def test_a_gguf_file_is_read_without_a_bar_and_spoken_of_once(monkeypatch):
+    from transformers import modeling_gguf_pytorch_utils as reading
+
+    from sklopa._loading import live
+
+    bar = reading.tqdm
+    with live._without_bar():
+        assert reading.tqdm([1], desc="Converting").disable
+    assert reading.tqdm is bar
+    monkeypatch.setattr(live, "_told", set())
+    loader, config = transformers.AutoModelForMaskedLM, tiny.model("bert")[0].config
+    for backbone, n_told in ((Backbone("m"), 1), (Backbone("m"), 0), (Backbone("n"), 1)):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            live._warn_of_expansion(backbone, "m.gguf", loader, config, torch.float32)
+        assert len(told) == n_told

@@ -192,3 +192,28 @@ def test_the_rate_of_the_task_prompt_grows_with_the_size_of_its_start(rank):
 
     assert rate(10.0) == pytest.approx(10 * rate(1.0), rel=1e-5)
     assert rate(1.0, outlier=1000) == pytest.approx(rate(1.0), rel=0.1)  # a median does not mind
+
+
+def test_an_epoch_is_recorded_with_its_training_score_and_its_rate(rows):
+    def credit(outputs, target):
+        assert not outputs.requires_grad
+        return 1 - squared(outputs, target)
+
+    weight = torch.linspace(0.5, 1.5, 64)
+    made = trainer(max_iter=10)
+    made.credit = credit
+    epochs = made.fit(rows.with_weight(weight)).epochs
+    for record in epochs:  # of the same outputs as the loss
+        assert record["training_score"] == pytest.approx(1 - record["loss"], abs=1e-6)
+    rates = [record["learning_rate"] for record in epochs]
+    assert max(rates) <= 0.05
+    assert rates[2:] == sorted(rates[2:], reverse=True)  # ten steps of warm-up come before
+    assert 0 < rates[-1] < 0.05 / 10
+
+
+def test_the_score_of_a_batch_in_pieces_is_that_of_the_whole(rows):
+    whole, pieces = trainer(batch_size=64, max_iter=1), trainer(batch_size=64, max_iter=1)
+    whole.credit = pieces.credit = squared
+    pieces._rows_at_once = 7
+    scores = [made.fit(rows).epochs[0]["training_score"] for made in (whole, pieces)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
