@@ -15,6 +15,7 @@ tasks in one process, which ask one server at once. DIR holds a causal language 
 import argparse
 import asyncio
 import copy
+import ctypes
 import gc
 import json
 import os
@@ -281,6 +282,7 @@ def _like(model, seed):
 def _resident():
     """Bytes of memory that this process holds."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would hide what is taken now
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
