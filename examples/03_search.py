@@ -30,12 +30,13 @@ few = 32  # messages: 4 of each of the 8 intents
 X_few, X_rest, y_few, y_rest = train_test_split(X, y, train_size=few, stratify=y, random_state=0)
 
 # %%
-clf = LoPAClassifier(batch_size=4, max_iter=8, early_stopping=True, random_state=0)
+options = {"prompt_layer": 4, "bottleneck": 32, "batch_size": 4, "random_state": 0}
+clf = LoPAClassifier(max_iter=8, early_stopping=True, **options)
 clf.fit(X_few, y_few, X_val=X_rest[:120], y_val=y_rest[:120])
 
 grid = {"rank": [0, 2, 4], "prompt_length": [4, 8, 12]}
 folds = StratifiedShuffleSplit(2, train_size=few, test_size=80, random_state=0)
-base = LoPAClassifier(batch_size=4, max_iter=3, random_state=0)
+base = LoPAClassifier(max_iter=3, **options)
 search = GridSearchCV(base, grid, cv=folds, refit=False).fit(X, y)
 print(f"best: {search.best_params_}, accuracy {search.best_score_:.3f}")
 print(f"texts embedded in all: {cache_info().misses}")
@@ -51,8 +52,9 @@ figure.savefig("03_search.png", dpi=100)
 # Candidates get one epoch at first; the best third goes on with three. Epochs are the resource.
 
 # %%
+fold = StratifiedShuffleSplit(1, train_size=few, test_size=80, random_state=0)
 halving = HalvingGridSearchCV(
-    base, grid, cv=folds, resource="max_iter", min_resources=1, max_resources=3, refit=False
+    base, grid, cv=fold, resource="max_iter", min_resources=1, max_resources=3, refit=False
 )
 halving.fit(X, y)
 print(f"halving: {halving.n_candidates_} candidates, best {halving.best_params_}")
@@ -69,6 +71,6 @@ space = {
 }
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Optuna calls its class experimental
-    drawn = OptunaSearchCV(base, space, n_trials=4, cv=folds, refit=False, random_state=0)
+    drawn = OptunaSearchCV(base, space, n_trials=4, cv=fold, refit=False, random_state=0)
     drawn.fit(X, y)
 print(f"Optuna: best {drawn.best_params_}, accuracy {drawn.best_score_:.3f}")

@@ -11,7 +11,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -34,7 +34,8 @@ for size in sizes:
     X_few, _, y_few, _ = train_test_split(
         X_pool, y_pool, train_size=size, stratify=y_pool, random_state=0
     )
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    probe = GridSearchCV(linear, {"logisticregression__C": np.logspace(-5, 0, 6)}, cv=2)
     probe.fit(embed(X_few), y_few)
     prompt = LoPAClassifier(prompt_layer=4, bottleneck=32, batch_size=8, random_state=0)
     prompt.fit(X_few, y_few)

