@@ -25,7 +25,7 @@ from sklopa import LoPAImageClassifier, cache_info
 
 started = time.perf_counter()
 folder = tempfile.mkdtemp()
-pretrain(folder, epochs=20)
+pretrain(folder, epochs=30)
 print(f"a transformer that knows 0 to 4, after {time.perf_counter() - started:.0f} s\n")
 
 images, labels = digits(range(5, 10))
@@ -39,7 +39,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 # %%
 search = GridSearchCV(
-    LoPAImageClassifier(folder, prompt_length=4, learning_rate=1e-2, random_state=0),
+    LoPAImageClassifier(folder, prompt_length=4, max_iter=12, learning_rate=2e-2, random_state=0),
     {"depth": ["shallow", "deep"], "rank": [0, 2]},
     cv=2,
     verbose=1,

@@ -20,8 +20,8 @@ from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
 from sklopa.datasets import load_intents
 
 X, y = load_intents(return_X_y=True)
-X_train, X_rest, y_train, y_rest = train_test_split(X, y, train_size=64, stratify=y, random_state=0)
-X_test, y_test = X_rest[:100], y_rest[:100]
+X_train, X_rest, y_train, y_rest = train_test_split(X, y, train_size=40, stratify=y, random_state=0)
+X_test, y_test = X_rest[:40], y_rest[:40]
 
 # %% [markdown]
 # ## The same task on other models
@@ -43,7 +43,7 @@ layers = {"SmolLM2-135M": 24}  # of 30; the prompt joins this layer, those below
 found = {}
 for name, backbone in descriptions.items():
     model = LoPAClassifier(
-        backbone, prompt_layer=layers.get(name, 4), bottleneck=32, batch_size=16, max_iter=4,
+        backbone, prompt_layer=layers.get(name, 4), bottleneck=32, batch_size=16, max_iter=3,
         random_state=0,
     )  # fmt: skip
     load_model(backbone)  # else the first fit would pay for reading it
