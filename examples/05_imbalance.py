@@ -30,7 +30,9 @@ print(f"{(y_train == RARE).sum()} of {len(y_train)} messages to learn from are r
 # Labels are words here, so scores have to be told which of them is the positive one: `pos_label`.
 
 # %%
-options = {"prompt_layer": 4, "bottleneck": 32, "batch_size": 16, "random_state": 0}
+options = {
+    "prompt_layer": 4, "bottleneck": 32, "batch_size": 16, "max_iter": 4, "random_state": 0,
+}  # fmt: skip
 plain = LoPAClassifier(**options)
 score = make_scorer(f1_score, pos_label=RARE)
 models = {

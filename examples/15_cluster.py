@@ -22,7 +22,7 @@ from sklopa.datasets import load_intents
 from sklopa.inspection import SearchDisplay
 
 X, y = load_intents(return_X_y=True)
-X, y = X[:120], y[:120]
+X, y = X[:80], y[:80]
 
 # %% [markdown]
 # ## Workers
@@ -44,10 +44,10 @@ client.wait_for_workers(2)
 
 # %%
 base = LoPAClassifier(
-    prompt_layer=4, bottleneck=32, batch_size=16, max_iter=3, memory=tempfile.mkdtemp(),
+    prompt_layer=4, bottleneck=32, batch_size=16, max_iter=2, memory=tempfile.mkdtemp(),
     random_state=0,
 )  # fmt: skip
-search = GridSearchCV(base, {"rank": [0, 2, 4], "prompt_length": [5, 10]}, cv=2, refit=False)
+search = GridSearchCV(base, {"rank": [0, 4], "prompt_length": [5, 10]}, cv=2, refit=False)
 started = time.perf_counter()
 with joblib.parallel_config("dask"):
     search.fit(X, y)
