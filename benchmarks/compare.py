@@ -3,16 +3,22 @@
     python benchmarks/compare.py --data-dir DIR --tasks sst2 mrpc banking77 --rows 1000 --seeds 3
 
 reads DIR/TASK.train.jsonl and DIR/TASK.dev.jsonl (or .test.jsonl): JSON Lines with "text", perhaps
-"text_pair", and "label". The linear probe is a logistic regression, tuned by cross-validation, on
-the frozen embeddings; with "two layers", on both views of a text that LoPA's head reads. LoRA
-(through `peft`) and full fine-tuning read mean states through a linear layer, a pair as one input;
-each has its learning rate chosen from RATES for each task, on a fifth of the training rows of the
-first seed. `--results FILE` keeps finished runs and goes on from them. The last columns are the
-expected calibration error in percent, trained values, seconds to fit (the choice of the rate left
-out), and stored bytes.
+"text_pair", and "label". With `--held-out N` the last N rows of the training file are read in place
+of the dev file: that is where choices are made, `--set NAME=VALUE ...` being what is chosen.
+
+The linear probe is a logistic regression, tuned by cross-validation, on the frozen embeddings; with
+"two layers", on both views of a text that LoPA's head reads. "LoPA, later layer" joins the input of
+the layer two thirds up. LoRA (through `peft`) and full fine-tuning read mean states through a
+linear layer, a pair as one input; each has its learning rate chosen from RATES for each task, on a
+fifth of the training rows of the first seed. SetFit (with a pair as one text) sees a few more texts
+than the others see in their epochs. `--results FILE` keeps finished runs and goes on from them.
+
+The last columns are the expected calibration error in percent, trainable parameters, seconds to fit
+(the choice of the rate left out), stored kB, and rows predicted a second.
 """
 
 import argparse
+import ast
 import pickle
 import time
 
@@ -23,33 +29,42 @@ PROMPTS = {
     "prompt tuning": {"rank": 0},
     "IDPG": {"gate": "instance"},
     "LoPA": {},
+    "LoPA, later layer": {"prompt_layer": "two thirds up"},
     "LoPA, deep": {"depth": "deep"},
 }
 RATES = {"LoRA": [5e-4, 1e-3, 2e-3], "full fine-tuning": [2e-5, 5e-5, 1e-4]}
 HEAD_RATE = 5e-3
 PROBES = {"linear probe": 1, "linear probe, two layers": 2}
-METHODS = [*PROBES, *PROMPTS, *RATES]
+METHODS = [*PROBES, *PROMPTS, *RATES, "SetFit"]
 
 
 def draw(options, seed):
     """Training rows of this seed, and all evaluation rows."""
     texts, labels = read_labelled(options.data_dir, options.task, "train")
+    if options.held_out:
+        held_out = texts[-options.held_out :], labels[-options.held_out :]
+        texts, labels = texts[: -options.held_out], labels[: -options.held_out]
+    else:
+        held_out = read_labelled(options.data_dir, options.task, "eval")
     chosen = np.random.RandomState(seed).permutation(len(texts))[: options.rows or None]
-    return ([texts[i] for i in chosen], labels[chosen]), read_labelled(
-        options.data_dir, options.task, "eval"
-    )
+    return [texts[i] for i in chosen], labels[chosen], *held_out
 
 
 def run(options, method, seed):
     """Fit one method once; a dictionary of figures."""
-    (texts, labels), (held_out, truth) = draw(options, seed)
+    texts, labels, held_out, truth = draw(options, seed)
     if method in PROBES:
-        figures, classes, p = probe(options, PROBES[method], texts, labels, held_out, seed)
+        figures, classes, predict = probe(options, PROBES[method], texts, labels, seed)
     elif method in PROMPTS:
-        figures, classes, p = prompted(options, PROMPTS[method], texts, labels, held_out, seed)
+        figures, classes, predict = prompted(options, PROMPTS[method], texts, labels, seed)
+    elif method == "SetFit":
+        figures, classes, predict = contrastive(options, texts, labels, seed)
     else:
         rate = options.rate or choose_rate(options, method, texts, labels, seed)
-        figures, classes, p = tuned(options, method, rate, texts, labels, held_out, seed)
+        figures, classes, predict = tuned(options, method, rate, texts, labels, seed)
+    started = time.perf_counter()
+    p = predict(held_out)
+    figures["rows_per_second"] = len(held_out) / (time.perf_counter() - started)
     hits = classes[p.argmax(axis=1)] == truth
     return figures | {"accuracy": 100 * float(hits.mean()), "ece": calibration_error(p, hits)}
 
@@ -70,7 +85,7 @@ def estimator(options, seed, **parameters):
     return LoPAClassifier(**model, **parameters, random_state=seed)
 
 
-def probe(options, n_views, texts, labels, held_out, seed):
+def probe(options, n_views, texts, labels, seed):
     """A tuned logistic regression on the frozen model's embeddings."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, KFold
@@ -92,7 +107,7 @@ def probe(options, n_views, texts, labels, held_out, seed):
         "seconds": time.perf_counter() - started,
         "bytes": len(pickle.dumps(search.best_estimator_)),
     }
-    return figures, search.classes_, search.predict_proba(read(held_out))
+    return figures, search.classes_, lambda rows: search.predict_proba(read(rows))
 
 
 def both_views(options, texts):
@@ -127,8 +142,15 @@ def both_views(options, texts):
     return np.concatenate(views)
 
 
-def prompted(options, parameters, texts, labels, held_out, seed):
+def prompted(options, parameters, texts, labels, seed):
     """Our classifier."""
+    from sklopa import load_model
+
+    chosen = dict(pair.split("=", 1) for pair in options.set)
+    parameters = parameters | {name: ast.literal_eval(text) for name, text in chosen.items()}
+    if "prompt_layer" in parameters and isinstance(parameters["prompt_layer"], str):
+        model, _ = load_model(options.model or estimator(options, 0).model)
+        parameters["prompt_layer"] = 2 * model.config.num_hidden_layers // 3
     started = time.perf_counter()
     model = estimator(options, seed, **parameters).fit(texts, labels)
     figures = {
@@ -136,7 +158,7 @@ def prompted(options, parameters, texts, labels, held_out, seed):
         "seconds": time.perf_counter() - started,
         "bytes": len(pickle.dumps(model)),
     }
-    return figures, model.classes_, model.predict_proba(held_out)
+    return figures, model.classes_, model.predict_proba
 
 
 def choose_rate(options, method, texts, labels, seed):
@@ -144,12 +166,13 @@ def choose_rate(options, method, texts, labels, seed):
     cut = len(texts) * 4 // 5
     scores = []
     for rate in RATES[method]:
-        _, classes, p = tuned(options, method, rate, texts[:cut], labels[:cut], texts[cut:], seed)
+        _, classes, predict = tuned(options, method, rate, texts[:cut], labels[:cut], seed)
+        p = predict(texts[cut:])
         scores.append(np.mean(classes[p.argmax(axis=1)] == labels[cut:]))
     return RATES[method][int(np.argmax(scores))]
 
 
-def tuned(options, method, rate, texts, labels, held_out, seed):
+def tuned(options, method, rate, texts, labels, seed):
     """LoRA or full fine-tuning, with a linear layer on mean states."""
     import torch
     from transformers import get_linear_schedule_with_warmup
@@ -182,17 +205,56 @@ def tuned(options, method, rate, texts, labels, held_out, seed):
         "bytes": 4 * n_trained,
         "rate": rate,
     }
-    return figures, classes, probabilities(body.eval(), head, tokenizer, held_out)
+    return figures, classes, lambda rows: probabilities(body.eval(), head, tokenizer, rows)
+
+
+def contrastive(options, texts, labels, seed):
+    """SetFit: the whole model trained on pairs of rows, then a logistic regression."""
+    from datasets import Dataset
+    from setfit import SetFitModel, Trainer, TrainingArguments
+
+    folder, tokenizer = model_folder(options)
+    classes, target = np.unique(labels, return_inverse=True)
+    rows = Dataset.from_dict({"text": joined(tokenizer, texts), "label": target.tolist()})
+    arguments = TrainingArguments(batch_size=16, num_iterations=2, seed=seed, report_to="none")
+    started = time.perf_counter()
+    model = SetFitModel.from_pretrained(folder, device="cpu")
+    Trainer(model=model, args=arguments, train_dataset=rows).train()
+    seconds = time.perf_counter() - started
+    n_trained = sum(p.numel() for p in model.model_body.parameters())
+    head = model.model_head.coef_.size + model.model_head.intercept_.size
+    figures = {
+        "parameters": n_trained + head, "seconds": seconds, "bytes": 4 * (n_trained + head)
+    }  # fmt: skip
+    order = np.argsort(model.model_head.classes_)
+    return (
+        figures,
+        classes,
+        lambda held_out: np.asarray(
+            model.predict_proba(joined(tokenizer, held_out), as_numpy=True)
+        )[:, order],
+    )
+
+
+def joined(tokenizer, texts):
+    """Texts, a pair as one."""
+    between = f" {tokenizer.sep_token} "
+    return [between.join(text) if isinstance(text, tuple) else text for text in texts]
+
+
+def model_folder(options):
+    """Where the model lies on disk, and its tokenizer."""
+    from sklopa import load_model
+
+    loaded, tokenizer = load_model(options.model or estimator(options, 0).model)
+    return loaded.config.name_or_path, tokenizer
 
 
 def read_model(options, method):
     """The model without a head, with LoRA (r = 8) in it or all of it to be trained."""
     from transformers import AutoModel, AutoTokenizer
 
-    from sklopa import load_model
-
-    loaded, _ = load_model(options.model or estimator(options, 0).model)
-    folder = loaded.config.name_or_path
+    folder, _ = model_folder(options)
     body, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     if method == "LoRA":
         from peft import LoraConfig, get_peft_model
@@ -255,6 +317,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--model", help="hub id or folder; default: the classifier's own")
+    parser.add_argument(
+        "--held-out",
+        type=int,
+        help="read the last rows of the training file in place of dev",
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="of ours")
     parser.add_argument("--rate", type=float, help="learning rate of LoRA and full fine-tuning")
     parser.add_argument("--lora", nargs="+", default=["query", "value"], help="layers for LoRA")
     runs = Runs(run, parser)
@@ -262,7 +330,7 @@ def main():
     print(f"{options.rows} rows, {options.seeds} seeds; {machine()}\n")
     print_header(
         "method", *(f"{task} (spread)" for task in options.tasks), "mean", "calibration error",
-        "parameters", "s", "kB",
+        "parameters", "s", "kB", "rows/s",
     )  # fmt: skip
     for method in options.methods:
         by_task = [all_seeds(runs, method, task) for task in options.tasks]
@@ -276,6 +344,7 @@ def main():
             f"{mean['parameters']:,.0f}",
             f"{mean['seconds']:.0f}",
             f"{mean['bytes'] / 1000:,.0f}",
+            f"{mean['rows_per_second']:.0f}",
         )
 
 

@@ -93,7 +93,7 @@ class Runs:
     def _apart(self, options, method, seed):
         command = [sys.executable, sys.argv[0], "--one", method, str(seed)]
         for name, value in options.items():
-            if value is None or value is False:
+            if value is None or value is False or value == []:
                 continue
             values = value if isinstance(value, list) else [value]
             command += [f"--{name.replace('_', '-')}"]

@@ -35,7 +35,7 @@ class LoPAImageClassifier(ClassifierBase):
         0 <= R <= P, rank of the instance-dependent part. 0 is VPT.
     gate : {"sigmoid", "add", "max", "concat", "instance"}, default="sigmoid"
         How the task prompt Z_S and the instance part Z_I = U V^T meet, as in `LoPAClassifier`.
-    bottleneck : int, default=256
+    bottleneck : int, default=16
         H, hidden width of the two small networks that make U and V.
     depth : {"shallow", "deep"}, default="shallow"
         "shallow" has one prompt, at the first layer. "deep" has one for each layer, which takes

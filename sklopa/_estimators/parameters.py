@@ -52,7 +52,7 @@ class PromptParameters:
     prompt_length: int = parameter(10, integer(0))
     rank: int = parameter(4, integer(0))
     gate: str = parameter("sigmoid", one_of(*GATES))
-    bottleneck: int = parameter(256, integer(1))
+    bottleneck: int = parameter(16, integer(1))
     depth: str = parameter("shallow", one_of("shallow", "deep"))
     dropout: float = parameter(0.1, real(0, 1))
     encoder: str | PathLike | Backbone | None = parameter(None, _MODEL | NONE)
