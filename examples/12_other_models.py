@@ -25,7 +25,8 @@ X_test, y_test = X_rest[:40], y_rest[:40]
 
 # %% [markdown]
 # ## The same task on other models
-# Any encoder, decoder or encoder-decoder that the library knows will do. `device="auto"`, the
+# Any encoder, decoder or encoder-decoder that the library knows will do; which one suits is for
+# the score to say. `device="auto"`, the
 # default, takes a GPU where there is one; `device="cuda:1"` names one. `dtype="auto"` takes
 # bfloat16 where the device multiplies it well; what is trained is float32 in any case. On a
 # processor, bfloat16 halves the memory, but may take ten times as long, so it is tried on a GPU.

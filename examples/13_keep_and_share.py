@@ -86,9 +86,9 @@ sizes = {}
 for name, options in {
     "no prompt": {"prompt_length": 0},
     "rank=0": {"rank": 0},
-    "bottleneck=16": {"bottleneck": 16},
+    "bottleneck=16 (default)": {},
     "bottleneck=64": {"bottleneck": 64},
-    "bottleneck=256 (default)": {},
+    "bottleneck=256": {"bottleneck": 256},
 }.items():
     other = LoPAClassifier(prompt_layer=4, max_iter=1, random_state=0, **options)
     sizes[name] = len(pickle.dumps(other.fit(X_train, y_train))) / 1000
