@@ -40,7 +40,7 @@ class LoPAClassifier(ClassifierBase, TextParameters):
         How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
-    bottleneck : int, default=256
+    bottleneck : int, default=16
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     prompt_layer : int, default=0
