@@ -4,8 +4,6 @@ A dataclass makes the `__init__` that scikit-learn asks for, with every paramete
 Docstrings stay written out in each estimator; a test holds them to what is declared here.
 """
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from os import PathLike
 from typing import Any

@@ -111,7 +111,7 @@ def _require_pillow() -> None:
         import PIL.Image  # noqa: F401
     except ImportError as error:
         raise MissingDependency(
-            "Reading images needs Pillow. Install it with: pip install sklopa[images]"
+            "Reading images needs Pillow. Install it with: pip install pillow"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import json
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -41,7 +41,7 @@ class Permitted:
 
 
 @public("sklopa")
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Backbone:
     """Which frozen model to use, and how to hold it.
 
@@ -83,8 +83,7 @@ class Backbone:
     Backbone('org/model', dtype='float32')
     """
 
-    model: str
-    _: KW_ONLY
+    model: str = field(default="", kw_only=False)
     revision: str | None = None
     dtype: str = "auto"
     device: str = "auto"

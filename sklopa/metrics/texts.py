@@ -207,6 +207,6 @@ def _sacrebleu(feature: str) -> Any:
     except ImportError as error:
         raise MissingDependency(
             f"{feature} needs the package sacrebleu, which is not installed. "
-            "Install it with: pip install sklopa[metrics]"
+            "Install it with: pip install sacrebleu"
         ) from error
     return sacrebleu

@@ -292,6 +292,6 @@ def _httpx() -> Any:
     except ImportError as error:
         raise MissingDependency(
             "Asking a server needs the package httpx, which is not installed. Install it with: "
-            "pip install sklopa[serving]"
+            "pip install httpx"
         ) from error
     return httpx

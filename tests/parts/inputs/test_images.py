@@ -201,5 +201,5 @@ def test_a_file_that_is_gone_when_it_is_read_is_named(tmp_path):
 
 def test_without_pillow_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
-    with raises(ImportError, "Pillow", "pip install sklopa[images]"):
+    with raises(ImportError, "Pillow", "pip install pillow"):
         check_images(GREY)

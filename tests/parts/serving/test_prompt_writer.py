@@ -184,7 +184,7 @@ def test_writing_needs_no_client_library(generator, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     client = PromptClient(generator, ADDRESS)
     assert len(client.to_prompt_embeds(SOURCES)) == 4
-    with raises(ImportError, "httpx", "pip install sklopa[serving]"):
+    with raises(ImportError, "httpx", "pip install httpx"):
         client.predict(SOURCES)
 
 

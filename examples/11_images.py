@@ -2,17 +2,19 @@
 # # Teach a frozen vision transformer new digits
 #
 # A small vision transformer knows the digits 0 to 4. Frozen, with a prompt among its patches, it
-# learns to tell 5 to 9 apart. We search depth, rank and length of the prompt, put a random
-# augmentation in front, and look at what is still wrong. It takes under three minutes on two cores
-# and needs no download.
+# learns to tell 5 to 9 apart. We search depth and rank of the prompt, put a random
+# augmentation in front, and look at what is still wrong. It needs no download.
 #
-#     pip install -e ".[images,examples]"
+#     pip install -e ".[images,inspection]"
+#
+# No pretrained vision model comes with a package, so `small_vit.py` beside this file trains one.
+# With a hub, or a folder, it is `LoPAImageClassifier("google/vit-base-patch16-224")`.
 
 # %%
-import sys
 import tempfile
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -28,7 +30,7 @@ print(f"a transformer that knows 0 to 4, after {time.perf_counter() - started:.0
 
 images, labels = digits(range(5, 10))
 X_train, X_test, y_train, y_test = train_test_split(
-    images, labels, train_size=300, stratify=labels, random_state=0
+    images, labels, train_size=240, stratify=labels, random_state=0
 )
 
 # %% [markdown]
@@ -37,8 +39,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 # %%
 search = GridSearchCV(
-    LoPAImageClassifier(folder, learning_rate=1e-2, random_state=0),
-    {"depth": ["shallow", "deep"], "rank": [0, 2], "prompt_length": [4, 8]},
+    LoPAImageClassifier(folder, prompt_length=4, max_iter=12, learning_rate=2e-2, random_state=0),
+    {"depth": ["shallow", "deep"], "rank": [0, 2]},
     cv=2,
     verbose=1,
 )
@@ -81,7 +83,7 @@ class Moved(TransformerMixin, BaseEstimator):
 
 
 pipe = make_pipeline(Moved(), search.best_estimator_)
-copies = 3
+copies = 2
 pipe.fit(np.tile(X_train, (copies, 1, 1)), np.tile(y_train, copies))
 print(f"with {copies} moved copies of each image: {pipe.score(X_test, y_test):.3f}")
 
@@ -90,14 +92,6 @@ print(f"with {copies} moved copies of each image: {pipe.score(X_test, y_test):.3
 # The surest and the least sure answers.
 
 # %%
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-except ImportError:
-    sys.exit("For the plot: pip install matplotlib")
-
 chances = pipe.predict_proba(X_test)
 order = np.argsort(chances.max(axis=1))
 shown = [*order[-8:], *order[:8]]
@@ -107,6 +101,5 @@ for axis, i in zip(axes.flat, shown, strict=True):
     axis.imshow(X_test[i], cmap="gray_r")
     axis.set_title(f"{guess} ({chances[i].max():.0%})", color="k" if guess == y_test[i] else "r")
     axis.set_axis_off()
-figure.savefig("digits.png", dpi=120)
-print("written: digits.png (wrong answers in red)")
-print(f"done in {time.perf_counter() - started:.0f} s")
+figure.savefig("11_images.png", dpi=100)
+print(f"done in {time.perf_counter() - started:.0f} s; wrong answers are red in the picture")
