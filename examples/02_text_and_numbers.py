@@ -38,18 +38,17 @@ print(X_train.head(3).to_string(index=False))
 # %% [markdown]
 # ## Both kinds of column
 # `LoPAClassifier` is a transformer, too: its features are the states of the frozen model behind
-# the learned prompt. With metadata routing, each step says whether it wants the weights of rows:
+# the learned prompt. `fit_transform`, which the `ColumnTransformer` calls, gives each row those of a
+# fit that has not seen its label; three folds are enough here. With metadata routing, each step says whether it wants the weights of rows:
 # recent orders count twice, for the prompt and for the trees.
 
 # %%
 set_config(enable_metadata_routing=True)
-text = LoPAClassifier(prompt_layer=4, bottleneck=32, random_state=0)
+text = LoPAClassifier(prompt_layer=4, cv=3, random_state=0)
 trees = HistGradientBoostingClassifier(max_iter=60, random_state=0)
 text.set_fit_request(sample_weight=True)
 trees.set_fit_request(sample_weight=True)
 numbers = ["value", "days"]
-
-
 weights = np.where(X_train["days"] < 14, 2, 1)
 
 
