@@ -38,9 +38,10 @@ print(X_train.head(3).to_string(index=False))
 # %% [markdown]
 # ## Both kinds of column
 # `LoPAClassifier` is a transformer, too: its features are the states of the frozen model behind
-# the learned prompt. `fit_transform`, which the `ColumnTransformer` calls, gives each row those of a
-# fit that has not seen its label; three folds are enough here. With metadata routing, each step says whether it wants the weights of rows:
-# recent orders count twice, for the prompt and for the trees.
+# the learned prompt. `fit_transform`, which the `ColumnTransformer` calls, gives each row those
+# of a fit that has not seen its label; three folds are enough here. With metadata routing, each
+# step says whether it wants the weights of rows: recent orders count twice, for the prompt and
+# for the trees.
 
 # %%
 set_config(enable_metadata_routing=True)

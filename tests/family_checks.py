@@ -9,6 +9,7 @@ import torch
 
 from sklopa import Backbone, LoPAClassifier
 from sklopa._backbone.prompted import pad_left, with_prompt
+from sklopa._batches.modes import own_modes
 from sklopa._heads.likelihood import _join, target_logits
 from sklopa._heads.writing import Decoding, _session, write_texts
 from sklopa._loading.live import live_model
@@ -104,9 +105,10 @@ def prompt_effect(frozen):
 
 def smallest_gradient(frozen):
     """Of the largest entries of all gradients, the smallest; frozen weights must have none."""
-    network, batch = network_of(frozen)
-    network(batch).square().sum().backward()
-    assert all(p.grad is None and not p.requires_grad for p in frozen.model.parameters())
+    with own_modes():
+        network, batch = network_of(frozen)
+        network(batch).square().sum().backward()
+        assert all(p.grad is None and not p.requires_grad for p in frozen.model.parameters())
     return min(p.grad.abs().max().item() for p in network.parameters())
 
 

@@ -70,7 +70,9 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         n_rows = getattr(getattr(self, "embedding", None), "num_embeddings", None)
         if n_rows is None or len(self.tokenizer) <= n_rows:
             return
-        token, last = max(self._vocabulary().items(), key=lambda item: item[1])
+        special = set(getattr(self.tokenizer, "all_special_ids", ()))  # no text is read as these
+        ordinary = [(i, token) for token, i in self._vocabulary().items() if i not in special]
+        last, token = max(ordinary)
         if last >= n_rows:
             raise UnsupportedBackbone(
                 f"The tokenizer of {self.name!r} makes tokens up to {last} ({token!r}), and the "

@@ -28,6 +28,7 @@ from typing import Any
 import joblib
 import torch
 
+from sklopa._cache.forks import after_fork
 from sklopa.errors import BusyMachineWarning, InvalidParameter
 
 VARIABLE = "SKLOPA_NUM_THREADS"
@@ -42,6 +43,15 @@ _lock = threading.Lock()
 _n_users, _found = 0, 1
 _measured_at, _gain = float("-inf"), 1.0
 _told = False
+
+
+def _start_anew() -> None:
+    """Begin with no user: those of a parent are not in its child."""
+    global _lock, _n_users
+    _lock, _n_users = threading.Lock(), 0
+
+
+after_fork(_start_anew)
 
 
 @contextmanager
@@ -71,7 +81,7 @@ def threads(random_state: Any, n_rows: int | None = None) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _n_users -= 1
+            _n_users = max(0, _n_users - 1)  # a forked child begins with none
             if _n_users == 0:
                 torch.set_num_threads(_found)
 

@@ -257,9 +257,9 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         self._check_targets(y, len(inputs))
         if (X_train is None) != (y_train is None):
             raise InvalidInput("X_train and y_train belong together; give both, or neither.")
+        codes = task.encode(y, len(inputs)).values
         if len(inputs) < 2:
             raise InvalidInput("ablate compares rows with one another; X has 1 row, give more.")
-        codes = task.encode(y, len(inputs)).values
         with self._threads(len(inputs)):
             rows, truncation = network.prepare(inputs.rows, self._memory_folder)
             truncation.warn()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sklopa._batches.modes import in_own_modes
 from sklopa._inputs.rules import PATH
 from sklopa.errors import InvalidInput, InvalidParameter
 
@@ -20,6 +21,7 @@ class OnnxMixin:
     nulls: str
     _fitted_task: Any
 
+    @in_own_modes
     def to_onnx(self, path: str | PathLike) -> None:
         """Write the whole pipe as one ONNX graph, which `OnnxPredictor` reads without torch.
 

@@ -115,8 +115,8 @@ class Backbone:
         }
         if plain["dtype"] not in _DTYPES:
             raise InvalidParameter(
-                f"Backbone: dtype must be one of {', '.join(map(repr, _DTYPES))}, or such a "
-                f"torch.dtype; got {self.dtype!r}"
+                f"Backbone: parameter dtype must be one of {', '.join(map(repr, _DTYPES))}, or "
+                f"such a torch.dtype; got {self.dtype!r}"
             )
         for name, value in plain.items():
             object.__setattr__(self, name, value)

@@ -37,6 +37,7 @@ class OnnxGraph(nn.Module):
         self.frozen = as_language_model(self.task.frozen)
         # Held as modules, so that their weights are initializers of the graph and no constants.
         self.base, self.above = self.frozen.base, self.frozen._above
+        self.whole = None if self.design.word_ids is None else self.frozen.model
         self.with_types = self.frozen.reader(None).with_types
 
     @property

@@ -100,8 +100,6 @@ def _wait_for_threads(
     """Wait as Python does at its end; a thread that has told its end may need a moment more."""
     threading = modules.get("threading")
     if threading is not None:
-        for end in reversed(getattr(threading, "_threading_atexits", ())):  # of pools, mostly
-            end()
         for thread in threading.enumerate():
             if thread is not threading.main_thread() and not thread.daemon:
                 thread.join()

@@ -78,7 +78,7 @@ class TextReader:
         # Blocks keep the intermediate lists of the tokenizer small.
         for start in range(0, len(rows), 1024):
             block = rows[start : start + 1024]
-            odd = [i for i, row in enumerate(block) if self._holds_special(*_parts(row))]
+            odd = [i for i, row in enumerate(block) if self._is_odd(row)]
             plain = sorted({*range(len(block))} - {*odd})
             for i, result in zip(plain, self._read_plain([block[i] for i in plain]), strict=True):
                 yield start + i, result
@@ -145,6 +145,14 @@ class TextReader:
         texts |= set(getattr(self.tokenizer, "all_special_tokens", ()))
         escaped = [re.escape(text) for text in sorted(texts, key=len, reverse=True) if text]
         return re.compile("|".join(escaped)) if escaped else None
+
+    def _is_odd(self, row: Row) -> bool:
+        """Whether a row holds what looks like tokens of the model, and may not be read with them.
+
+        Where they are meant as such, it is read like any other, unless a mask could be mistaken.
+        """
+        masked = self.template is not None and self.template.mask_id is not None
+        return (masked or not self.special_tokens) and self._holds_special(*_parts(row))
 
     def _holds_special(self, *texts: str) -> bool:
         return self._special is not None and any(map(self._special.search, texts))

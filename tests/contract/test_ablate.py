@@ -23,7 +23,7 @@ def test_without_its_prompt_a_classifier_that_lives_by_it_is_lost(reviews):
     texts, labels = reviews
     clf = LoPAClassifier(
         tiny.backbone(), prompt_length=4, rank=2, head="verbalizer", learning_rate=2e-2,
-        verbalizer={"pos": "good", "neg": "bad"}, max_iter=30, random_state=0,
+        verbalizer={"pos": "good", "neg": "bad"}, max_iter=30, random_state=0, bottleneck=256,
     ).fit(texts, labels)  # fmt: skip
     scores = clf.ablate(texts, labels)
     assert scores["no prompt"] < scores["prompt"] - 0.1

@@ -173,7 +173,7 @@ ROWS = {
     "model_file": (lambda s, p: s.fit(model=_closed_file(p)), (OS, "could not be loaded")),
     "model_with_nul": (lambda s, p: s.fit(model="a\0b"), (VALUE, "model must be a path")),
     "encoder_missing": (lambda s, p: s.fit(encoder="none/none"), (OS, "none/none")),
-    "unknown_dtype": (lambda s, p: s.fit(model=Backbone("x/y", dtype="int3")), (OS, "x/y")),
+    "unknown_dtype": (lambda s, p: s.fit(model=Backbone("x/y", dtype="int3")), (VALUE, "dtype")),
     "checkpoint_number": (lambda s, p: s.fit(checkpoint_dir=3), (VALUE, "checkpoint_dir")),
     "checkpoint_file": (lambda s, p: s.fit(checkpoint_dir=_closed_file(p)), (OS, "checkpoint_dir")),
     "checkpoint_never": (lambda s, p: s.fit(checkpoint_every=0), (VALUE, "checkpoint_every")),

@@ -67,7 +67,7 @@ BAD_PARAMETERS = [
     ("verbose", -1, "an integer >= 0"),
     ("model", 3, "a path or a Backbone"),
     ("model", None, "a path or a Backbone"),
-    ("encoder", 3, "for live objects) or None"),
+    ("encoder", 3, "a path or a Backbone or None"),
 ]
 
 

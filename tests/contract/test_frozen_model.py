@@ -300,7 +300,7 @@ def test_a_model_as_parameter_is_told_how_to_be_wrapped():
 @pytest.mark.parametrize("options", [{"dtype": "bf16"}, {"device": "gpu"}, {"device": "cuda:97"}])
 def test_an_option_of_a_backbone_that_is_none_is_named(tmp_path, options):
     (name,) = options
-    with pytest.raises(InvalidParameter, match=f"Backbone: {name}") as caught:
+    with pytest.raises(InvalidParameter, match=f"Backbone: parameter {name}") as caught:
         classifier(Backbone(tiny.save(tmp_path), **options)).fit(TEXTS, LABELS)
     assert "install" not in str(caught.value)
 

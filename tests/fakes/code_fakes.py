@@ -839,9 +839,6 @@ print(f(3))
 """,
     "much output": RIGHT + "print('x' * 10**7, end='')\n",
     "output that looks like an answer": RIGHT + "print('ready\\nended\\nfailed')\n",
-    "a pool that is idle": RIGHT
-    + "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
-    "assert list(pool.map(f, [1, 2])) == [1, 4]\n",
     "slow": RIGHT + "import time\ntime.sleep(0.5)\n",
     "slow when called": "import time\ndef f(x):\n    time.sleep(0.3)\n    return x * x\n",
     "threads that ended": r"""

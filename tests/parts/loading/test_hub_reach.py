@@ -120,10 +120,10 @@ def test_a_live_model_as_parameter_names_the_way_to_wrap_it():
 
 def test_objects_that_are_no_model_and_tokenizer_are_refused_at_once():
     model, tokenizer = tiny.model("bert")
-    with raises(ValueError, "the other way round", "from_objects(model, tokenizer)"):
+    with raises(ValueError, "The model comes first", "from_objects"):
         Backbone.from_objects(tokenizer, model)
     for pair in ((None, tokenizer), (model, None), ("bert", tokenizer), (model, "bert")):
-        with raises(ValueError, "from_objects(model, tokenizer)"):
+        with raises(ValueError, "from_objects: give a transformers model and its tokenizer"):
             Backbone.from_objects(*pair)
     with raises(ValueError, "Linear", "transformers"):
         Backbone.from_objects(model.get_output_embeddings(), tokenizer)

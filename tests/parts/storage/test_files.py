@@ -81,7 +81,7 @@ def test_a_writer_that_fails_removes_what_it_made_and_no_more(archive, monkeypat
             raise OSError("full")
         put(path, data)
 
-    monkeypatch.setattr(files, "_put", fail)
+    monkeypatch.setattr(files, "put", fail)
     for folder in (archive, archive.parent / "b"):
         with raises(OSError, "full"):
             files.write(folder, MANIFEST, NEW)
@@ -95,7 +95,7 @@ def test_a_first_writer_that_fails_leaves_what_another_put_there(tmp_path, monke
         (path.parent / "theirs.txt").write_text("theirs")
         raise OSError("full")
 
-    monkeypatch.setattr(files, "_put", fail)
+    monkeypatch.setattr(files, "put", fail)
     with pytest.raises(NotWritten):
         files.write(tmp_path / "new", MANIFEST, NEW)
     assert names_in(tmp_path / "new") == ["theirs.txt"]

@@ -109,9 +109,11 @@ def spaced(scheme):
 def test_both_sides_are_cut_into_tokens_as_parts_of_one_text(scheme, before, text):
     tokenizer = spaced(scheme)
     template = Template("{text}", special_tokens=False, before=before, joint="", behind=" a:")
+    # A server knows its tokens in what a user says.
     reader = TextReader(
-        tokenizer, name=object(), max_tokens=None, with_types=False, template=template
-    )
+        tokenizer, name=object(), max_tokens=None, with_types=False, template=template,
+        special_tokens=True,
+    )  # fmt: skip
     ((found,), _) = reader.read([text])
     server = copy.deepcopy(tokenizer)  # as vLLM marks the place, whatever its mark is called
     server.add_special_tokens({"additional_special_tokens": ["<mark>"]})
