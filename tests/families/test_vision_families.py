@@ -80,6 +80,7 @@ def test_each_layers_rows_matter_and_get_gradients(frozen):
         return frozen.pool(frozen.states_behind(prompt, pixels), pixels)
 
     with own_modes():
+        frozen.in_use()
         (features(rows) @ weight).square().sum().backward()
         assert all(p.grad is None and not p.requires_grad for p in frozen.model.parameters())
     assert (rows.grad.abs().amax(dim=(0, 2, 3)) > 1e-7).all()
