@@ -96,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         parts, _ = self._begin()
+        if not any(parts):  # its front page: whether it is there at all
+            return self._answer({})
         if parts[0] == "api":
             repo, rest = "/".join(parts[2:4]), parts[4:]
             if repo in self.hub.cards and not rest:
