@@ -1,5 +1,6 @@
 """The packaged real weights: MiniLM for the classifier, SmolLM2 for the generator."""
 
+import ast
 import json
 import pickle
 import subprocess
@@ -74,9 +75,24 @@ def generator():
     """A generator on real weights, built once for all tests."""
     pytest.importorskip("gguf", reason="the extra gguf reads the packaged weights")
     model = LoPAGenerator(max_iter=20, max_new_tokens=12, batch_size=4, random_state=0)
-    with pytest.warns(UserWarning, match=r"expanded to torch\.float32 and take 513 MiB"):
-        model.fit(SOURCES, TARGETS)
-    return model
+    return model.fit(SOURCES, TARGETS)
+
+
+def test_what_quantised_weights_take_is_told_once_in_a_process():
+    pytest.importorskip("gguf", reason="the extra gguf reads the packaged weights")
+    code = (
+        "import warnings, sklopa\n"
+        "model = sklopa.Backbone(sklopa.LoPAGenerator().model, dtype='float32')\n"
+        "with warnings.catch_warnings(record=True) as told:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for _ in range(2):\n"
+        "        sklopa.load_model(model)\n"
+        "        sklopa.Backbone.release_all()\n"
+        "print([str(w.message) for w in told if 'quantised' in str(w.message)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (message,) = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert "expanded to torch.float32 and take 513 MiB" in message
 
 
 def test_training_raises_the_likelihood_of_the_targets(generator):
