@@ -105,6 +105,7 @@ def prompt_effect(frozen):
 
 def smallest_gradient(frozen):
     """Of the largest entries of all gradients, the smallest; frozen weights must have none."""
+    frozen.model.zero_grad(set_to_none=True)  # of other tests that share the model
     with own_modes():
         network, batch = network_of(frozen)
         network(batch).square().sum().backward()

@@ -13,6 +13,7 @@ from helpers import SOME_DECODERS, SOME_ENCODERS, SOME_OF_BOTH, weights_of, with
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa._backbone.layer_rows import deep_rows
 from sklopa._backbone.prompted import pad_left, with_prompt
+from sklopa._batches.modes import own_modes
 from sklopa._loading.live import live_model
 from sklopa._tokens.batch import TokenBatch
 from sklopa.errors import UnsupportedBackbone
@@ -69,7 +70,9 @@ def test_each_layers_rows_matter_and_get_gradients(family):
     rows = rows.detach().requires_grad_()
     # One number that falls apart under a norm at the end would hide the gradient.
     weight = torch.randn(frozen.width, generator=torch.Generator().manual_seed(2))
-    (frozen.states(inputs_of(frozen, rows)) @ weight).square().sum().backward()
+    with own_modes():
+        frozen.in_use()
+        (frozen.states(inputs_of(frozen, rows)) @ weight).square().sum().backward()
     assert (rows.grad.abs().amax(dim=(1, 2)) > 1e-7).all()
     with torch.no_grad():
         before = frozen.states(inputs_of(frozen, rows))
