@@ -118,7 +118,7 @@ MODELS = {
 def make(kind=NumericLoPAClassifier):
     return kind(
         MODELS[kind], prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
-        max_iter=30, batch_size=64, learning_rate=5e-3, random_state=0,
+        max_iter=30, batch_size=64, learning_rate=5e-3, cv=2, random_state=0,
     )  # fmt: skip
 
 
