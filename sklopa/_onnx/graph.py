@@ -36,7 +36,8 @@ class OnnxGraph(nn.Module):
         self.task = fitted.live().eval()
         self.frozen = as_language_model(self.task.frozen)
         # Held as modules, so that their weights are initializers of the graph and no constants.
-        self.base, self.above = self.frozen.base, self.frozen._above
+        self.base = self.frozen.base
+        self.above = self.frozen._above if self.design.prompt_layer else None
         self.whole = None if self.design.word_ids is None else self.frozen.model
         self.with_types = self.frozen.reader(None).with_types
 

@@ -16,6 +16,7 @@ from sklopa._onnx import read
 from sklopa._onnx.tokenizer import FileTokenizer
 from sklopa._onnx.weights import SharedWeights, shared_weights
 from sklopa._public import public
+from sklopa._storage.single_values import as_refused, refused
 from sklopa._tokens.template import Template
 from sklopa._tokens.texts import TextReader
 from sklopa._tokens.tokens import Tokens
@@ -115,7 +116,10 @@ class OnnxPredictor:
             truncation += cut
             for chosen in _batches(next(iter(read_rows.values()))):
                 fed = dict(self._fed(read_rows, chosen))
-                out[start + chosen] = self._session.run(None, fed)[0]
+                found = self._session.run(None, fed)[0]
+                if found.shape != (len(chosen), manifest["n_outputs"]):
+                    raise refused(f"{self.path.name} returns other columns than it says")
+                out[start + chosen] = found
         truncation.warn()
         return out
 
@@ -173,9 +177,18 @@ def _session(
     options.add_session_config_entry(_FOLDER, folder)
     for name, value in weights.values.items():
         options.add_initializer(name, value)
-    return onnxruntime.InferenceSession(
-        graph, sess_options=options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        session = onnxruntime.InferenceSession(
+            graph, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # the runtime's errors are of many kinds
+        raise as_refused(error) from error
+    asked = {name.rpartition("_")[0] for name in manifest["inputs"]}
+    if {put.name for put in session.get_inputs()} != {*manifest["inputs"]} or asked != {
+        *manifest["reading"]["limits"]
+    }:
+        raise refused(f"{path.name} reads other texts than its description says")
+    return session
 
 
 def _padded(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

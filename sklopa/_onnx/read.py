@@ -57,6 +57,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise refused(f"format {manifest.get('format')!r} is not known here, only {FORMAT}")
     if problem := next((name for name, fine in _RULES.items() if not fine(manifest.get(name))), ""):
         raise refused(f"{problem} is {str(manifest.get(problem))[:80]!r}")
+    labels = manifest["classes"]
+    if labels is not None and len(labels["values"]) != manifest["n_outputs"]:
+        raise refused(f"{len(labels['values'])} labels and {manifest['n_outputs']} outputs")
     return manifest
 
 

@@ -47,7 +47,7 @@ def test_a_graph_predicts_as_the_estimator_does(tmp_path, reviews, options):
     np.testing.assert_allclose(one, clf.predict_proba(rows[:1]), **CLOSE)
 
 
-@pytest.mark.parametrize("family", ["roberta", "distilbert", "gpt2", "llama"])
+@pytest.mark.parametrize("family", ["albert", "roberta", "distilbert", "gpt2", "llama"])
 def test_other_families_go_into_a_graph(tmp_path, reviews, family):
     clf = LoPAClassifier(tiny.backbone(family), **SMALL).fit(*reviews)
     clf.to_onnx(tmp_path / "m.onnx")
@@ -171,6 +171,9 @@ FORGED = {
     "labels_of_no_kind": lambda m: m.update(classes={"dtype": "V8", "values": ["a"]}),
     "a_limit_that_is_none": lambda m: m["reading"].update(limits={"row": "x"}),
     "an_input_of_no_name": lambda m: m.update(inputs=["x"]),
+    "fewer_labels": lambda m: m["classes"].update(values=["pos"]),
+    "fewer_texts": lambda m: m["reading"]["limits"].pop("row"),
+    "other_inputs": lambda m: m.update(inputs=m["inputs"][:2]),
     "no_columns": lambda m: m.update(n_columns=7),
 }  # fmt: skip
 
