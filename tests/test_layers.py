@@ -27,7 +27,7 @@ LIGHT = {
     *(name for name in MODULES if name.startswith("inspection.")),
     "__init__", "_earlier", "_cache.process", "_cache.disk", "_loading.description",
     "_loading.registry", "_loading.packaged", "_network.design", "_network.fitted",
-    "_tokens.template", "_tokens.texts", "_tokens.tokens", "_tokens.truncation",
+    "_tokens.long_texts", "_tokens.template", "_tokens.texts", "_tokens.tokens", "_tokens.truncation",
     "_onnx.predictor", "_onnx.read", "_onnx.tokenizer", "_onnx.weights",
     "_storage.trust", "_storage.single_values", "_storage.record", "_storage.files",
     "_storage.lock", "_training.progress", "datasets", "errors", "serving.__init__",

@@ -63,7 +63,7 @@ class TextCache:
         namespace: Hashable,
         rows: Sequence[Any],
         compute: Callable[[list[Any]], Iterator[tuple[int, Any]]],
-        size: Callable[[Any], int],
+        size: Callable[[Any], int | None],
         store: DiskStore | None = None,
     ) -> list[Any]:
         """One value a row, where `compute` sees each distinct unknown row once.
@@ -75,7 +75,7 @@ class TextCache:
         compute : callable
             Takes rows, yields (index, value) in any order.
         size : callable
-            Bytes that a value takes.
+            Bytes that a value takes; None for one that is not to be kept.
         store : DiskStore, optional
             Asked for what is not known in this process, and given what is computed.
         """
@@ -92,12 +92,19 @@ class TextCache:
             self._count(hits=len(found) + len(stored), misses=len(order))
             for text, value in new.items():
                 found[namespace, text] = value
-                self._put((namespace, text), value, size(value))
+                if (n_bytes := size(value)) is not None:
+                    self._put((namespace, text), value, n_bytes)
         return [found[key] for key in keys]
 
     def put(self, namespace: Hashable, row: Any, value: Any, size: int) -> None:
         """Keep a value that was computed on the way to another one."""
         self._put((namespace, _digest(row)), value, size)
+
+    def get(self, namespace: Hashable, rows: Sequence[Any]) -> list[Any]:
+        """The values of those rows that have one, and None for the others."""
+        keys = [(namespace, _digest(row)) for row in rows]
+        found, _ = self._look_up(keys, rows)
+        return [found.get(key) for key in keys]
 
     def _count(self, hits: int, misses: int) -> None:
         with self._lock:

@@ -109,11 +109,12 @@ def word_ids(
                 "choose a commoner word for this label"
             )
     firsts = [ids[0] for ids in tokens]
+    seen: dict[int, int] = {}
     for i, first in enumerate(firsts):
-        if first in firsts[:i]:
+        if seen.setdefault(first, i) != i:
             raise InvalidParameter(
-                f"parameter verbalizer: {words[firsts.index(first)]!r} and {words[i]!r} begin with "
-                f"the same token of {frozen.name!r}; choose words that begin differently"
+                f"parameter verbalizer: {words[seen[first]]!r} and {words[i]!r} begin with the "
+                f"same token of {frozen.name!r}; choose words that begin differently"
             )
     return tuple(firsts)
 

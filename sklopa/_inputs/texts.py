@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -181,12 +180,11 @@ def _as_text(value: Any, i: int) -> str:
 
 def _check_unicode(text: str, i: int, name: str) -> None:
     """Lone surrogates are no characters: no tokenizer can read them."""
-    if text.isascii():
-        return
-    for position, character in enumerate(text):
-        if unicodedata.category(character) == "Cs":
-            raise InvalidInput(
-                f"{name} row {i} holds the lone surrogate {character!r} at position {position}, "
-                "which is not valid Unicode. Clean it with "
-                "text.encode('utf-8', 'replace').decode()."
-            )
+    try:
+        str.encode(text)
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{name} row {i} holds the lone surrogate {text[error.start]!r} at position "
+            f"{error.start}, which is not valid Unicode. Clean it with "
+            "text.encode('utf-8', 'replace').decode()."
+        ) from error

@@ -15,6 +15,7 @@ import numpy as np
 
 from sklopa._cache import process
 from sklopa._inputs.texts import Row
+from sklopa._tokens.long_texts import deciding_part, is_far_longer
 from sklopa._tokens.template import MASK, PROMPT, USER, Template
 from sklopa._tokens.tokens import Tokens
 from sklopa.errors import InvalidParameter
@@ -56,12 +57,27 @@ class TextReader:
         self.with_types = with_types
         self.template = template
         self.special_tokens = special_tokens
-        self.namespace = ("tokens", name, max_tokens, with_types, template, special_tokens)
+        read_as = (name, with_types, template, special_tokens)
+        self.namespace = ("tokens", max_tokens, *read_as)
+        self._whole = ("whole tokens", *read_as)  # of texts that no limit cut
 
     def read(self, rows: Sequence[Row]) -> tuple[list[Tokens], int]:
         """Tokens of each row, and how many rows were truncated."""
-        pairs = process.TOKENS.compute(self.namespace, rows, self._tokenize, _size)
+        pairs = process.TOKENS.compute(self.namespace, rows, self._known_or_read, _size_if_cut)
         return [tokens for tokens, _ in pairs], sum(cut for _, cut in pairs)
+
+    def _known_or_read(self, rows: list[Row]) -> Iterator[tuple[int, tuple[Tokens, bool]]]:
+        """Tokens of rows, and whether they are cut; under another limit most were read alike."""
+        limit, new = self.max_tokens, []
+        for i, tokens in enumerate(process.TOKENS.get(self._whole, rows)):
+            if tokens is not None and (limit is None or len(tokens) <= limit):
+                yield i, (tokens, False)
+            else:
+                new.append(i)
+        for i, (tokens, is_cut) in self._tokenize([rows[i] for i in new]):
+            if not is_cut:
+                process.TOKENS.put(self._whole, rows[new[i]], tokens, _size(tokens))
+            yield new[i], (tokens, is_cut)
 
     def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of texts by themselves, with none of the tokenizer's around them."""
@@ -79,6 +95,7 @@ class TextReader:
         for start in range(0, len(rows), 1024):
             block = rows[start : start + 1024]
             odd = [i for i, row in enumerate(block) if self._is_odd(row)]
+            block = [self._deciding(row) for row in block]
             plain = sorted({*range(len(block))} - {*odd})
             for i, result in zip(plain, self._read_plain([block[i] for i in plain]), strict=True):
                 yield start + i, result
@@ -217,6 +234,25 @@ class TextReader:
 
     # ------------------------------------------------------------------ texts that are too long
 
+    def _deciding(self, row: Row) -> Row:
+        """A row without what is so far beyond the limit that its tokens do not depend on it."""
+        parts, limit = _parts(row), self.max_tokens
+        if limit is None or self._cuts_start:
+            return row
+        long = [is_far_longer(part, limit) for part in parts]
+        if not any(long):
+            return row
+        shorter = 0
+        if self.template is None and len(parts) == 2:  # what each keeps depends on which is longer
+            n_first, n_second = map(len, self.ids_of(parts) if all(long) else parts)
+            shorter = 0 if n_first <= n_second else 1
+        for i in (shorter, 1 - shorter)[: len(parts)]:
+            if long[i]:
+                parts[i] = deciding_part(parts[i], limit, self.ids_of)
+            if self.template is None and i == shorter and len(parts) == 2:
+                limit += len(self.ids_of([parts[i]])[0])  # the other one stays the longer one
+        return _as_row(parts)
+
     def _call_truncated(self, row: Row, limit: int) -> dict[str, list]:
         if self.template is None:
             encoded = self._call([row], truncation=True, max_length=limit)
@@ -307,5 +343,9 @@ def _as_row(parts: list[str]) -> Row:
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
-def _size(value: tuple[Tokens, bool]) -> int:
-    return 2 * value[0].ids.nbytes + 300
+def _size(tokens: Tokens) -> int:
+    return 2 * tokens.ids.nbytes + 300
+
+
+def _size_if_cut(value: tuple[Tokens, bool]) -> int | None:
+    return _size(value[0]) if value[1] else None  # the others are kept for all limits

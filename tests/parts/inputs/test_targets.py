@@ -722,3 +722,15 @@ def test_an_array_of_dates_or_durations_holds_labels(dtype):
     labels[1] = "NaT"
     with raises(ValueError, "row 1", "missing"):
         encode_labels(labels)
+
+
+@pytest.mark.parametrize("as_sets", [False, True])
+def test_ten_thousand_classes_are_encoded_at_once(as_sets):
+    labels = [f"label {i}" for i in range(10_000)]
+    y = [{label} for label in labels[:500]] + [set(labels)] if as_sets else labels
+    started = time.process_time()
+    encoded = encode_labels(y)
+    again = encode_labels(y, encoded.classes)
+    assert time.process_time() - started < 2  # seconds; it takes a twentieth of that
+    assert len(encoded.classes) == 10_000
+    np.testing.assert_array_equal(again.codes, encoded.codes)

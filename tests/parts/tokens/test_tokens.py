@@ -52,10 +52,20 @@ def test_each_distinct_text_is_tokenised_once():
             calls.extend(texts)
             return real(texts, *args, **kwargs)
 
-    reader = TextReader(Counting(), name="counting", max_tokens=None, with_types=True)
-    reader.read(["good", "bad", "good"])
-    reader.read(["bad", "fine"])
+    def read(limit, texts):
+        reader = TextReader(Counting(), name="counting", max_tokens=limit, with_types=True)
+        return reader.read(texts)
+
+    read(None, ["good", "bad", "good"])
+    read(None, ["bad", "fine"])
     assert sorted(calls) == ["bad", "fine", "good"]
+    read(9, ["good", "bad"])  # as under no limit
+    assert len(calls) == 3
+    (cut,), n_cut = read(2, ["good"])
+    assert (len(cut), n_cut) == (2, 1)
+    calls.clear()
+    assert read(2, ["good"])[1] == 1
+    assert not calls
 
 
 def test_template_keeps_its_mask_when_the_text_is_too_long(masked):
