@@ -49,12 +49,14 @@ figure.savefig("03_search.png", dpi=100)
 
 # %% [markdown]
 # ## Successive halving
-# Candidates get one epoch at first; the best third goes on with three. Epochs are the resource.
+# Candidates get one epoch at first; the best third goes on to three. Epochs are the resource. With
+# a constant schedule nothing depends on how many there will be, so each goes on where it stood.
 
 # %%
 fold = StratifiedShuffleSplit(1, train_size=few, test_size=80, random_state=0)
+steady = LoPAClassifier(schedule="constant", **options)
 halving = HalvingGridSearchCV(
-    base, grid, cv=fold, resource="max_iter", min_resources=1, max_resources=3, refit=False
+    steady, grid, cv=fold, resource="max_iter", min_resources=1, max_resources=3, refit=False
 )
 halving.fit(X, y)
 print(f"halving: {halving.n_candidates_} candidates, best {halving.best_params_}")

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 # What a configuration says of where and when it was read, and not of what is computed.
 _NOT_CONTENT = {
@@ -15,6 +17,26 @@ _NOT_CONTENT = {
     "_attn_implementation_autoset", "special_tokens_map_file", "tokenizer_file", "cache_dir",
     "local_files_only", "is_local", "backend", "architectures",
 }  # fmt: skip
+
+
+class Content(NamedTuple):
+    """Stands for values in a cache of the process: equal where they are."""
+
+    digest: bytes
+
+
+def content_of(*values: Any) -> Content:
+    """What stands for arrays and plain values, all of them together and in this order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for value in values:
+        if isinstance(value, np.ndarray):
+            digest.update(f"array {value.dtype.str} {value.shape} ".encode())
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        else:
+            text = repr(value).encode()
+            digest.update(f"{type(value).__name__} {len(text)} ".encode())
+            digest.update(text)
+    return Content(digest.digest())
 
 
 def sha256_of(path: Path) -> str:

@@ -25,6 +25,8 @@ class CacheInfo(NamedTuple):
 
     `misses` counts distinct texts that had to be computed, `hits` those found. `states_bytes` is
     what is kept of them for prompts that enter at a later layer, up to `states_max_bytes`.
+    `fits_bytes` is what fits leave to others, up to `fits_max_bytes`: where their heads begin, and
+    with ``schedule="constant"`` the state that a fit with more epochs goes on from.
     """
 
     hits: int
@@ -33,6 +35,8 @@ class CacheInfo(NamedTuple):
     max_bytes: int
     states_bytes: int = 0
     states_max_bytes: int = 0
+    fits_bytes: int = 0
+    fits_max_bytes: int = 0
 
 
 class TextCache:
@@ -96,9 +100,15 @@ class TextCache:
                     self._put((namespace, text), value, n_bytes)
         return [found[key] for key in keys]
 
-    def put(self, namespace: Hashable, row: Any, value: Any, size: int) -> None:
-        """Keep a value that was computed on the way to another one."""
-        self._put((namespace, _digest(row)), value, size)
+    def put(
+        self, namespace: Hashable, row: Any, value: Any, size: int, *, replace: bool = False
+    ) -> None:
+        """Keep a value that was computed on the way to another one, or another in its place."""
+        key = (namespace, _digest(row))
+        with self._lock:
+            if replace and key in self._store:
+                self._bytes -= self._store.pop(key)[1]
+            self._put(key, value, size)
 
     def get(self, namespace: Hashable, rows: Sequence[Any]) -> list[Any]:
         """The values of those rows that have one, and None for the others."""
@@ -142,9 +152,11 @@ TOKENS = TextCache(max_bytes=64 << 20)
 STATES = TextCache(max_bytes=512 << 20)
 # About 450 images of 224 x 224, or 20 000 of 32 x 32.
 PIXELS = TextCache(max_bytes=256 << 20)
+# Of about 200 fits with 80 000 trainable parameters where they stand.
+FITS = TextCache(max_bytes=256 << 20)
 
 
-for _cache in (EMBEDDINGS, TOKENS, STATES, PIXELS):
+for _cache in (EMBEDDINGS, TOKENS, STATES, PIXELS, FITS):
     after_fork(_cache.renew_locks)
 
 
@@ -153,20 +165,24 @@ def cache_info() -> CacheInfo:
 
     `misses` is the number of distinct texts that went through an instance encoder.
     """
-    states = STATES.info()
-    return EMBEDDINGS.info()._replace(states_bytes=states.bytes, states_max_bytes=states.max_bytes)
+    states, fits = STATES.info(), FITS.info()
+    return EMBEDDINGS.info()._replace(
+        states_bytes=states.bytes, states_max_bytes=states.max_bytes,
+        fits_bytes=fits.bytes, fits_max_bytes=fits.max_bytes,
+    )  # fmt: skip
 
 
 def cache_clear() -> None:
-    """Forget all tokens, pixels, states and instance embeddings kept in this process."""
+    """Forget all tokens, pixels, states, instance embeddings and fits kept in this process."""
     EMBEDDINGS.clear()
     STATES.clear()
     TOKENS.clear()
     PIXELS.clear()
+    FITS.clear()
 
 
 def _digest(row: Any) -> bytes:
-    if hasattr(row, "digest"):  # an image knows what stands for its content
+    if hasattr(row, "digest"):  # of an image, or whatever else knows what stands for its content
         return row.digest
     parts = (row,) if isinstance(row, str) else row
     digest = hashlib.blake2b(digest_size=16)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from sklopa._batches.rows import Batch
     from sklopa._inputs.images import Images
-    from sklopa._storage.checkpoint import Checkpoint
+    from sklopa._storage.checkpoint import Checkpoint, KeptFit
     from sklopa._storage.record import Record, Schema
     from sklopa._tasks.fitted import FittedTask
     from sklopa._tasks.interface import Targets, Task
@@ -224,22 +224,37 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
     def _open_checkpoint(
         self, task: Task, examples: Examples, watched: Examples | None, goes_on: bool
-    ) -> AbstractContextManager[Checkpoint | None]:
-        """What keeps the state of this fit on disk; None where nobody asked for it."""
-        if self.checkpoint_dir is None:
+    ) -> AbstractContextManager[Checkpoint | KeptFit | None]:
+        """What keeps the state of this fit: on disk where that is asked for, or in the process."""
+        on_disk = self.checkpoint_dir is not None
+        if not on_disk and not self._resumes():
             return nullcontext()
         from sklopa._loading.live import live_model
-        from sklopa._storage.checkpoint import identify, open_checkpoint
+        from sklopa._storage.checkpoint import KeptFit, identify, open_checkpoint
 
         models = [self.model] if self.encoder is None else [self.model, self.encoder]
+        live = [live_model(as_backbone(model)) for model in models]
+        told = [
+            m.content if on_disk else {"identity": m.identity, "dtype": f"{m.dtype}"} for m in live
+        ]
         identity = identify(
             type(self).__name__,
             self.get_params(deep=False),
             data=(task.fitted(), examples.plain(), None if watched is None else watched.plain()),
             start=self._network.weights if goes_on else None,
-            models=[live_model(as_backbone(model)).content for model in models],
+            models=told,
         )
+        if self.checkpoint_dir is None:
+            return nullcontext(KeptFit(identity, int(self.max_iter)))
         return open_checkpoint(Path(self.checkpoint_dir), self.checkpoint_every, identity)
+
+    def _resumes(self) -> bool:
+        """Whether a fit is one with equal fits of fewer epochs, which it can go on from.
+
+        Callbacks are told of each epoch, and may end a fit, so with them each fit is one by itself.
+        """
+        is_one = self.schedule == "constant" and isinstance(self.random_state, (int, np.integer))
+        return is_one and not getattr(self, "_skl_callbacks", None)
 
     def _fresh_network(self, task: Task, inputs: Inputs, seed: int) -> FittedNetwork:
         """An untrained network for a task."""

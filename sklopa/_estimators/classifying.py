@@ -151,7 +151,8 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         if trainer is None:
             trainer = Trainer(live, task.loss, plan, seeds.batches, task.credit)
             kept = vars(self).get("_training")
-            if kept is not None and kept["plan"] == vars(plan):
+            # Earlier versions wrote no schedule, and an epoch by itself has none.
+            if kept is not None and {"schedule": plan.schedule} | kept["plan"] == vars(plan):
                 trainer.go_on_from(kept)
         started, course = time.perf_counter(), Course()
         if self.__sklearn_is_fitted__():  # a pass that breaks off changes nothing

@@ -73,6 +73,13 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     learning_rate : float, default=1e-3
         At the default a step moves the task prompt by a third of the size of its values, whatever
         the scale of the model's embeddings. The instance networks learn at 0.3 of this rate.
+    schedule : {"linear", "constant"}, default="linear"
+        "linear": the rate rises over the first tenth of the steps, and then falls to zero at the
+        end of `max_iter`. "constant": it rises over ten steps (or one epoch) and stays, and each
+        epoch ends with the mean of the weights of its second half. Nothing then depends on
+        `max_iter`; so with an integer `random_state`, a fit goes on where an equal fit with fewer
+        epochs ended in this process, with the result of one fit. Halving searches over
+        ``resource="max_iter"`` and pruned trials thus train each candidate's epochs once.
     weight_decay : float, default=0.0
         Decoupled weight decay (AdamW) on all that is trained.
     early_stopping : bool, default=False

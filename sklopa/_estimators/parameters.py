@@ -72,6 +72,7 @@ class PromptParameters:
     max_iter: int = parameter(6, integer(1))
     batch_size: int = parameter(32, integer(1))
     learning_rate: float = parameter(1e-3, real(0, open_low=True))
+    schedule: str = parameter("linear", one_of("linear", "constant"))
     weight_decay: float = parameter(0.0, real(0))
     early_stopping: bool = parameter(False, BOOLEAN)
     validation_fraction: float = parameter(0.1, real(0, 1, open_low=True))

@@ -1,16 +1,19 @@
-"""Where a fit stands, kept in a folder, so that a fit that was killed goes on from there."""
+"""Where a fit stands, kept so that it goes on from there: in a folder, or in this process."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import safetensors.torch
 import torch
 
+from sklopa._cache import process
+from sklopa._cache.content import Content, content_of
 from sklopa._inputs.seeds import Seeds
 from sklopa._storage import files
 from sklopa._storage.lock import Busy, locked
@@ -60,13 +63,9 @@ class Checkpoint:
 
     def write(self, state: dict) -> None:
         """Keep a state; the one before stays until all of this one is on the disk."""
-        tensors: Tensors = {}
-        manifest = {
-            "checkpoint": self._identity,
-            "seeds": self.seeds,
-            "state": pack(state, tensors),
-        }
-        files.write(self.folder, manifest, safetensors.torch.save(tensors))
+        packed, tensors = _as_stored(state)
+        manifest = {"checkpoint": self._identity, "seeds": self.seeds, "state": packed}
+        files.write(self.folder, manifest, tensors)
 
     def _read(self) -> None:
         try:
@@ -74,8 +73,7 @@ class Checkpoint:
             identity = manifest["checkpoint"]
             self._compare(identity)
             self.seeds = _checked_seeds(manifest["seeds"])
-            state = unpack(manifest["state"], safetensors.torch.load(tensors))
-            self.state = check_checkpoint(state, torch.is_tensor)
+            self.state = check_checkpoint(_restored(manifest["state"], tensors), torch.is_tensor)
         except (InvalidArchive, ArchiveNotFound, KeyError, TypeError, ValueError) as error:
             if isinstance(error, CheckpointMismatch):
                 raise
@@ -101,6 +99,71 @@ class Checkpoint:
                 f"checkpoint_dir={str(self.folder)!r} holds a fit with {', '.join(differ)}. "
                 "Nothing was changed there. Give each fit a folder of its own, or delete this one."
             )
+
+
+class KeptFit:
+    """The state of one fit in this process, for equal fits with more epochs.
+
+    It is what a `Checkpoint` keeps, in a bounded cache in place of a folder. A fit that is not
+    there, or has more epochs than are asked for, is trained anew.
+
+    Parameters
+    ----------
+    identity : dict
+        All that the result of the fit depends on, as JSON; see `identify`.
+    max_iter : int
+        Epochs that are asked for.
+    """
+
+    _NAMESPACE = "fit"
+
+    def __init__(self, identity: dict, max_iter: int) -> None:
+        parameters = {k: v for k, v in identity["parameters"].items() if k != "max_iter"}
+        said = json.dumps(identity | {"parameters": parameters}, sort_keys=True)
+        self._key: Content = content_of(said, torch.get_num_threads())
+        self.state: dict | None = None
+        known = self._known()
+        if known is not None and known.n_epochs <= max_iter:
+            self.state = _restored(known.packed, known.tensors)
+
+    def keep_seeds(self, drawn: Seeds) -> Seeds:
+        """The seeds of the fit, which are those of its `random_state`, a number."""
+        return drawn
+
+    def is_due(self, n_steps: int) -> bool:
+        """Never: states are kept of whole epochs."""
+        return False
+
+    def write(self, state: dict) -> None:
+        """Keep a state in place of an earlier one of the same fit."""
+        n_epochs, known = state["course"]["epoch"] - 1, self._known()
+        if known is None or known.n_epochs < n_epochs:
+            kept = _Kept(n_epochs, *_as_stored(state))
+            size = len(kept.tensors) + 2000 * n_epochs + 5000  # what else there is, at the most
+            process.FITS.put(self._NAMESPACE, self._key, kept, size, replace=True)
+
+    def _known(self) -> _Kept | None:
+        return process.FITS.get(self._NAMESPACE, [self._key])[0]
+
+
+class _Kept(NamedTuple):
+    """A state after so many epochs, as it is stored."""
+
+    n_epochs: int
+    packed: Any
+    tensors: bytes
+
+
+def _as_stored(state: dict) -> tuple[Any, bytes]:
+    """A state as JSON knows it, and its tensors in the format of safetensors."""
+    tensors: Tensors = {}
+    packed = pack(state, tensors)
+    return packed, safetensors.torch.save(tensors)
+
+
+def _restored(packed: Any, tensors: bytes) -> dict:
+    """The state that `_as_stored` gave, in values of its own."""
+    return unpack(packed, safetensors.torch.load(tensors))
 
 
 def _is_longer(name: str, then: Any, now: dict[str, Any]) -> bool:

@@ -147,7 +147,7 @@ def check_training(state: Any) -> dict[str, Any]:
     fine = (
         fine
         and isinstance(state["plan"], dict)
-        and all(isinstance(value, (int, float)) for value in state["plan"].values())
+        and all(isinstance(value, (int, float, str)) for value in state["plan"].values())
         and isinstance(state["dropout"], list)
         and all(is_array(value, np.uint8) for value in [state["order"], *state["dropout"]])
         and isinstance(state["moments"], dict)

@@ -47,6 +47,11 @@ class LabelTask(Task):
         """C."""
         return len(self.classes)
 
+    @property
+    def start_depends_on(self) -> tuple[Any, ...]:
+        """As for any task, and whether absent classes are taken to be rare."""
+        return *super().start_depends_on, self.more_to_come
+
     def encode(self, y: Any, n_rows: int, sample_weight: Any = None, *, name: str = "y") -> Targets:
         """Class indices (n,), or indicators (n, C) of several labels a row."""
         labels = encode_labels(y, self.classes, name=name)

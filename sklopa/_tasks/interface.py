@@ -70,6 +70,11 @@ class Task(ABC):
     def loss(self, outputs: Tensor, target: Any) -> Tensor:
         """Loss of each row, (B,)."""
 
+    @property
+    def start_depends_on(self) -> tuple[Any, ...]:
+        """What `start` depends on besides the rows."""
+        return type(self).__name__, self.n_outputs
+
     def start(self, rows: ProbeRows) -> Start:
         """A linear model from which a linear head begins."""
         raise NotImplementedError  # only tasks with a linear head are asked

@@ -18,12 +18,13 @@ from sklopa._network.design import Design
 from sklopa._network.fitted import FittedNetwork
 from sklopa._network.pipe import LoPANetwork
 from sklopa._network.prepare import Memory
-from sklopa._storage.checkpoint import Checkpoint
+from sklopa._storage.checkpoint import Checkpoint, KeptFit
 from sklopa._tasks.interface import Targets, Task
 from sklopa._tokens.truncation import Truncation
 from sklopa._training.loop import History, Trainer
 from sklopa._training.plan import Plan
 from sklopa._training.progress import FitProgress
+from sklopa._training.starts import shared_start, untrained_inputs
 from sklopa.errors import FitFailed, InvalidInput
 
 
@@ -172,7 +173,7 @@ def start_head(
         known = views.joined()
     else:
         live.eval()
-        known = torch.from_numpy(run_rows(rows, live.head_inputs, batch_size, live.device))
+        known = untrained_inputs(live, rows, batch_size)
     if not torch.isfinite(known).all():
         raise FitFailed(
             f"The states of {network.design.backbone.model} are not finite. Check its weights, "
@@ -186,7 +187,7 @@ def start_head(
     assert rows.target is not None
     weight = rows.weight * (data.total_weight / len(rows))  # as given: weight 2 is the row twice
     solved = ProbeRows(known, rows.target, weight, rows.group, sorted(firsts))
-    coef, bias, offset = task.start(solved)
+    coef, bias, offset = shared_start(task, solved)
     head.start_from(coef, bias)
     return data._replace(learned=rows.with_offset(offset))
 
@@ -205,7 +206,7 @@ def train(
     *,
     stop_early: bool,
     progress: FitProgress,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: Checkpoint | KeptFit | None = None,
 ) -> History:
     """Run the loop, and close its bar whatever ended it."""
     rows, watched, n_at_once = data.learned, data.watched, plan.batch_size

@@ -49,6 +49,7 @@ class Course:
     order : Tensor or None, state of the generator that drew their order
     is_over : bool
     score : float or None, training score of the epoch before
+    sums : dict of {name: Tensor} or None, of the weights after the last `n_summed` steps
     """
 
     epoch: int = 1
@@ -58,6 +59,8 @@ class Course:
     is_over: bool = False
     credit: float = 0.0
     score: float | None = None
+    sums: State | None = None
+    n_summed: int = 0
 
 
 class Trainer:
@@ -121,13 +124,15 @@ class Trainer:
             return history
         watch = _Plateau(self.plan.n_iter_no_change, self.plan.tol)
         n_batches = -(-len(rows) // self.plan.batch_size)
-        schedule = self._schedule(self.plan.max_iter * n_batches)
+        schedule = self._schedule(n_batches)
         parts = (course, history, watch, schedule)
         if checkpoint is not None:
             self._set_state(checkpoint.state, *parts)
             on_resume((course.epoch - 1) * len(rows) + course.done * self.plan.batch_size)
 
         def after_batch(n_rows: int, loss: float) -> None:
+            if self.plan.is_constant and course.done > n_batches // 2:
+                self._add_weights(course)
             on_batch(n_rows, loss)
             within = course.done < n_batches  # at its end, an epoch is written as a whole
             if checkpoint is not None and within and checkpoint.is_due(schedule.last_epoch):
@@ -144,18 +149,25 @@ class Trainer:
                 record["seconds"] = time.perf_counter() - started
                 record["learning_rate"] = self._rate(schedule)
                 record |= {} if course.score is None else {"training_score": course.score}
+                present = self._take_mean(course)
                 record |= {} if validate is None else {"validation_score": validate()}
                 history.epochs.append(record)
                 self._keep(history, record, stop_early)
                 stop = watch.is_over(record["validation_score"] if stop_early else -loss)
                 course.epoch, course.is_over = course.epoch + 1, on_epoch(record) or stop
+                self._go_back_to(present)
                 if checkpoint is not None:
                     checkpoint.write(self._get_state(*parts))
         except KeyboardInterrupt:
             history.interrupted = True
-        if history.best is not None and (stop_early or history.diverged or history.interrupted):
-            self.network.load_state_dict(history.best)
+        self._leave(history, stop_early)
         return history
+
+    def _leave(self, history: History, stop_early: bool) -> None:
+        """Give the network the state that training ends with, if that is not the present one."""
+        elsewhere = stop_early or history.diverged or history.interrupted or self.plan.is_constant
+        if history.best is not None and elsewhere:
+            self.network.load_state_dict(history.best)
 
     def epoch(
         self,
@@ -294,7 +306,37 @@ class Trainer:
         """`plan.learning_rate` as it was in the last step."""
         return self.plan.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch - 1)
 
-    def _schedule(self, n_steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    def _add_weights(self, course: Course) -> None:
+        """Count the weights as they are towards their mean over the epoch."""
+        weights = {name: p.detach() for name, p in self.network.named_parameters()}
+        if course.sums is None:
+            course.sums, course.n_summed = {name: p.clone() for name, p in weights.items()}, 1
+            return
+        for name, total in course.sums.items():
+            total += weights[name].to(total.device)
+        course.n_summed += 1
+
+    def _take_mean(self, course: Course) -> State:
+        """Give the network the mean of its weights, and return those that it goes on from."""
+        if course.sums is None:
+            return {}
+        present = snapshot(self.network)
+        means = {name: total / course.n_summed for name, total in course.sums.items()}
+        self.network.load_state_dict(present | means)
+        course.sums, course.n_summed = None, 0
+        return present
+
+    def _go_back_to(self, present: State) -> None:
+        """Train on from these weights, if they are not there anyway."""
+        if present:
+            self.network.load_state_dict(present)
+
+    def _schedule(self, n_batches: int) -> torch.optim.lr_scheduler.LambdaLR:
+        if self.plan.is_constant:
+            n_warm = min(_WARM_STEPS, n_batches)
+            rising = lambda step: min((step + 1) / n_warm, 1.0)  # noqa: E731
+            return torch.optim.lr_scheduler.LambdaLR(self.optimizer, rising)
+        n_steps = self.plan.max_iter * n_batches
         warm = max(1, round(self.plan.warmup * n_steps), min(_WARM_STEPS, n_steps // 2))
 
         def factor(step: int) -> float:

@@ -27,6 +27,9 @@ class Plan:
     warmup : float
         Share of all steps over which the rate rises from zero (ten steps at least, in fits that
         have twenty); it then falls to zero.
+    schedule : {"linear", "constant"}
+        "constant": the rate rises over ten steps (or one epoch) and stays, and each epoch ends with
+        the mean of the weights of its second half. Nothing then depends on `max_iter`.
     """
 
     max_iter: int
@@ -36,6 +39,11 @@ class Plan:
     n_iter_no_change: int = 5
     tol: float = 1e-4
     warmup: float = 0.1
+    schedule: str = "linear"
+
+    @property
+    def is_constant(self) -> bool:
+        return self.schedule == "constant"
 
 
 def optimizer_groups(network: Any, learning_rate: float) -> list[dict[str, Any]]:

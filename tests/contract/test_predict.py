@@ -13,11 +13,64 @@ import pytest
 import tiny
 import torch
 import transformers
-from helpers import CLOSE, design_of, network_of, weights_of
+from helpers import CLOSE, COLOURS, design_of, network_of, weights_of
 
 import sklopa
 from sklopa import Backbone, LoPAClassifier
 from sklopa._loading.live import live_model
+from sklopa._tokens.texts import TextReader
+
+# ---------------------------------------------------------------- nothing is computed twice
+
+
+@pytest.fixture
+def rows_through(monkeypatch):
+    """How many rows go through each layer of a network, and how many are tokenised."""
+
+    def watch(clf):
+        layers, seen = network_of(clf).frozen.layers, {}
+        for i, layer in enumerate(layers):
+            seen[i] = 0
+
+            def count(module, arguments, options, i=i):
+                states = arguments[0] if arguments else options["hidden_states"]
+                seen[i] += len(states)
+
+            layer.register_forward_pre_hook(count, with_kwargs=True)
+        tokenise, seen["tokenised"] = TextReader._tokenize, 0
+
+        def counted(self, rows):
+            seen["tokenised"] += len(rows)
+            return tokenise(self, rows)
+
+        monkeypatch.setattr(TextReader, "_tokenize", counted)
+        return seen
+
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [({}, (2, 2)), ({"prompt_layer": 1}, (1, 2)), ({"rank": 0}, (1, 1)),
+     ({"rank": 0, "prompt_layer": 1}, (1, 1)), ({"prompt_length": 0}, (1, 1))],
+)  # fmt: skip
+def test_a_text_goes_through_a_layer_once_without_the_prompt_and_once_behind_it(
+    make_classifier, reviews, rows_through, options, passes
+):
+    made, reader = tiny.model("bert", seed=11)  # hooks are of this test alone
+    backbone = Backbone.from_objects(made, reader)
+    clf = make_classifier(model=backbone, max_iter=1, **options).fit(*reviews)
+    texts = [f"a {colour} film and a {word} book" for colour in COLOURS for word in COLOURS]
+    seen = rows_through(clf)
+    first = clf.predict_proba(texts)
+    assert seen == {0: passes[0] * 9, 1: passes[1] * 9, "tokenised": 9}
+    for layer in (0, 1):
+        seen[layer] = 0
+    np.testing.assert_array_equal(clf.predict_proba(texts), first)
+    behind = 0 if options.get("prompt_length") == 0 else 9
+    below = 0 if options.get("prompt_layer") else behind  # the states there are known
+    assert seen == {0: below, 1: behind, "tokenised": 9}
+
 
 # ---------------------------------------------------------------- rows do not see each other
 
