@@ -31,7 +31,7 @@ def content_of(*values: Any) -> Content:
     for value in values:
         if isinstance(value, np.ndarray):
             digest.update(f"array {value.dtype.str} {value.shape} ".encode())
-            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         else:
             text = repr(value).encode()
             digest.update(f"{type(value).__name__} {len(text)} ".encode())

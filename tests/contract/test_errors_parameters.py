@@ -50,6 +50,7 @@ BAD_PARAMETERS = [
     ("learning_rate", 0.0, "a number in (0, "),
     ("learning_rate", float("inf"), "a number in (0, "),
     ("learning_rate", "adaptive", "a number in (0, "),
+    ("schedule", "cosine", "'linear', 'constant'"),
     ("weight_decay", -1e-3, "a number in [0, "),
     ("early_stopping", "yes", "True or False"),
     ("validation_fraction", 0.0, "a number in (0, 1)"),

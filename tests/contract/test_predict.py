@@ -32,11 +32,11 @@ def rows_through(monkeypatch):
         for i, layer in enumerate(layers):
             seen[i] = 0
 
-            def count(module, arguments, options, i=i):
+            def count(module, arguments, options, output, i=i):
                 states = arguments[0] if arguments else options["hidden_states"]
                 seen[i] += len(states)
 
-            layer.register_forward_pre_hook(count, with_kwargs=True)
+            layer.register_forward_hook(count, with_kwargs=True)
         tokenise, seen["tokenised"] = TextReader._tokenize, 0
 
         def counted(self, rows):
