@@ -58,9 +58,9 @@ class Backbone:
     dtype : {"auto", "float32", "bfloat16", "float16"} or torch.dtype, default="auto"
         Precision of the frozen weights. "auto" takes the fastest one that the device runs
         well, and float32 for predictions on a CPU. What is trained is always float32.
-        "bfloat16" is faster where the processor multiplies it fast; numbers then have two or
-        three decimal digits, so a row's probabilities depend in the last of these on which rows
-        are predicted with it, and a row on the border between labels may change sides.
+        "bfloat16" is faster where the processor multiplies it fast. Numbers then have some three
+        digits, and the last one depends on which rows are computed together: predicted one by
+        one, a row gets a slightly other probability, and one on the border may change its label.
     device : str or torch.device, default="auto"
         "auto" takes a GPU if there is one, else the CPU.
     gguf_file : str, default=None

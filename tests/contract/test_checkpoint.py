@@ -61,6 +61,7 @@ KINDS = {
     "train_encoder": {"train_encoder": True},
     "linear_probe": {"prompt_length": 0},
     "weight_decay": {"weight_decay": 0.1, "gate": "concat"},
+    "constant": {"schedule": "constant", "checkpoint_every": 2, "batch_size": 4},
 }
 
 

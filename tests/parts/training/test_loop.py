@@ -217,3 +217,20 @@ def test_the_score_of_a_batch_in_pieces_is_that_of_the_whole(rows):
     pieces._rows_at_once = 7
     scores = [made.fit(rows).epochs[0]["training_score"] for made in (whole, pieces)]
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+
+def test_a_constant_rate_stays_and_an_epoch_ends_with_the_mean_of_its_second_half(rows):
+    made, weights = trainer(schedule="constant", max_iter=3), []
+
+    def note(n_rows, loss):
+        weights.append(made.network.head.weight.detach().clone())
+
+    history = made.fit(rows, on_batch=note)
+    assert len(weights) == 3 * 4  # batches
+    assert torch.allclose(made.network.head.weight, (weights[-2] + weights[-1]) / 2)
+    assert torch.equal(history.best["head.weight"], made.network.head.weight)
+    rates = [record["learning_rate"] for record in history.epochs]
+    assert rates == [0.05] * 3
+    shorter = trainer(schedule="constant", max_iter=1)
+    shorter.fit(rows)  # an epoch does not depend on how many there will be
+    assert torch.allclose(shorter.network.head.weight, (weights[2] + weights[3]) / 2)
