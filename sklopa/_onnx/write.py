@@ -135,11 +135,12 @@ def _known_positions(graph: OnnxGraph) -> Iterator[None]:
     Towers fit them to the size of an image by operations that ONNX has not, even where they fit.
     """
     with ExitStack() as stack:
-        for module in graph.base.modules():
-            if isinstance(graph, ImageGraph) and hasattr(module, "interpolate_pos_encoding"):
-                module.interpolate_pos_encoding = _remembering(module.interpolate_pos_encoding)
-                stack.callback(module.__delattr__, "interpolate_pos_encoding")
         if isinstance(graph, ImageGraph):
+            for module in graph.base.modules():
+                part: Any = module
+                if hasattr(part, "interpolate_pos_encoding"):
+                    part.interpolate_pos_encoding = _remembering(part.interpolate_pos_encoding)
+                    stack.callback(part.__delattr__, "interpolate_pos_encoding")
             graph(*graph.example())
         yield
 
