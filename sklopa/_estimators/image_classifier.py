@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklopa._estimators.classifying import ClassifierBase
+from sklopa._estimators.onnx import OnnxMixin
 from sklopa._estimators.parameters import replaced
 from sklopa._inputs.images import Images, check_images
 from sklopa._loading.description import Backbone
 from sklopa._public import public
+from sklopa.errors import BackboneNotFound
+
+if TYPE_CHECKING:
+    from sklopa._estimators.base import Inputs
+    from sklopa._network.fitted import FittedNetwork
+    from sklopa._tasks.interface import Task
 
 
 @public("sklopa")
 @dataclass(eq=False, repr=False)
-class LoPAImageClassifier(ClassifierBase):
+class LoPAImageClassifier(OnnxMixin, ClassifierBase):
     """Classify images with a frozen vision transformer and a soft prompt for each image.
 
     P learned rows stand between the class token and the patches of the embedded image. With
@@ -156,6 +163,15 @@ class LoPAImageClassifier(ClassifierBase):
 
     def _read_inputs(self, X: Any) -> Images:
         return check_images(X)
+
+    def _fresh_network(self, task: Task, inputs: Inputs, seed: int) -> FittedNetwork:
+        try:
+            return super()._fresh_network(task, inputs, seed)
+        except BackboneNotFound as error:
+            raise BackboneNotFound(
+                f"{error} No package carries a vision model; where there is no connection, "
+                "examples/small_vit.py trains a small one."
+            ) from error.__cause__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
