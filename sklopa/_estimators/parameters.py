@@ -16,6 +16,7 @@ from sklopa._inputs.rules import (
     NONE,
     PATH,
     RANDOM_STATE,
+    WORDS,
     Rule,
     instance_of,
     integer,
@@ -46,8 +47,8 @@ def parameter(default: Any, rule: Rule) -> Any:
 
 
 def replaced(name: str, default: Any) -> Any:
-    """The parameter of that name with another default."""
-    return parameter(default, PromptParameters.__dataclass_fields__[name].metadata["rule"])
+    """The parameter of that name, of texts, with another default."""
+    return parameter(default, TextParameters.__dataclass_fields__[name].metadata["rule"])
 
 
 def rules_of(kind: type) -> dict[str, Rule]:
@@ -104,6 +105,7 @@ class TextParameters(PromptParameters):
     max_length: int | None = parameter(None, integer(1) | NONE)
     nulls: str = parameter("error", one_of("error", "empty"))
     special_tokens: bool = parameter(False, BOOLEAN)
+    initial_text: str | None = parameter(None, WORDS | NONE)
 
 
 @dataclass(eq=False, repr=False)
