@@ -41,9 +41,10 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     ----------
     model : str, Path or Backbone, default="HuggingFaceTB/SmolLM2-135M-Instruct"
         The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
-    prompt_length : int, default=10
+    prompt_length : int, default=50
         P >= 0, rows in front of the text. More rows can say more and cost time, since each is
-        read like a token. 0 means no prompt: the frozen model as it is.
+        read like a token, and room in what a server is sent. Texts want more of them than labels
+        do; a classifier has 10. 0 means no prompt: the frozen model as it is.
     rank : int, default=4
         0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
         which is prompt tuning.
@@ -51,7 +52,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
-    bottleneck : int, default=16
+    bottleneck : int, default=32
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
@@ -167,6 +168,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
 
     model: str | PathLike | Backbone = replaced("model", "HuggingFaceTB/SmolLM2-135M-Instruct")
     _: KW_ONLY
+    prompt_length: int = replaced("prompt_length", 50)
+    bottleneck: int = replaced("bottleneck", 32)
     max_iter: int = replaced("max_iter", 5)
     batch_size: int = replaced("batch_size", 8)
     initial_text: str | None = replaced("initial_text", "auto")
