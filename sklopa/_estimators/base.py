@@ -32,7 +32,7 @@ from sklopa._inputs.rules import (
     list_of,
     table_of,
 )
-from sklopa._inputs.seeds import Seeds, draw_seeds
+from sklopa._inputs.seeds import draw_seeds
 from sklopa._inputs.texts import Texts, check_texts
 from sklopa._loading.description import LiveBackbone, as_backbone
 from sklopa._network.design import Design
@@ -181,15 +181,14 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             task, targets = self._learn_task(y, len(inputs), sample_weight)
         examples = stages.Examples(inputs.rows, targets)
         watched = self._read_watched(task, inputs, X_val, y_val)
-        fraction = self.validation_fraction if self.early_stopping else None
         with self._open_checkpoint(task, examples, watched, goes_on) as checkpoint:
             seeds = draw_seeds(self.random_state)
             seeds = seeds if checkpoint is None else checkpoint.keep_seeds(seeds)
             if goes_on:
                 network = self._network.stored()
             else:
-                text = self._initial_text(examples, fraction if watched is None else None, seeds)
-                network = self._fresh_network(task, inputs, seeds.start, text)
+                network = self._fresh_network(task, inputs, seeds.start)
+            fraction = self.validation_fraction if self.early_stopping else None
             data = stages.prepare_data(
                 network, task, examples, watched, fraction, seeds.split, self._memory_folder
             )
@@ -242,19 +241,14 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         )
         return open_checkpoint(Path(self.checkpoint_dir), self.checkpoint_every, identity)
 
-    def _initial_text(self, examples: Examples, fraction: float | None, seeds: Seeds) -> str | None:
-        """The text whose tokens the prompt starts at; None starts it at random."""
-        return getattr(self, "initial_text", None)
-
-    def _fresh_network(
-        self, task: Task, inputs: Inputs, seed: int, initial_text: str | None
-    ) -> FittedNetwork:
+    def _fresh_network(self, task: Task, inputs: Inputs, seed: int) -> FittedNetwork:
         """An untrained network for a task."""
         from sklopa._network.build import build_network, check_room
 
         design = self._design(task, inputs)
         check_room(design, type(self).__name__, self._reads)
-        return FittedNetwork(design, {}, build_network(design, seed, initial_text))
+        text = getattr(self, "initial_text", None)  # images have none
+        return FittedNetwork(design, {}, build_network(design, seed, text))
 
     def _design(self, task: Task, inputs: Inputs) -> Design:
         """The network that the parameters ask for."""
@@ -380,7 +374,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
             elif self.encoder is not None:
                 yield "encoder", f"with {alike}: no prompt is made of an instance"
         text = getattr(self, "initial_text", None)
-        if text not in (None, "auto") and self.prompt_length == 0:
+        if text is not None and self.prompt_length == 0:
             yield f"initial_text={text!r}", "with prompt_length=0: there is no prompt to start"
         if self.checkpoint_every is not None and self.checkpoint_dir is None:
             yield f"checkpoint_every={self.checkpoint_every}", "without checkpoint_dir"

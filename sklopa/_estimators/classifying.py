@@ -98,15 +98,11 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
             targets = task.encode(y, len(inputs), sample_weight)
             self._check_unchanged(self._design(task, inputs))
         seeds = draw_seeds(self.random_state)
-        examples = stages.Examples(inputs.rows, targets)
-        if first:
-            text = self._initial_text(examples, None, seeds)
-            network = self._fresh_network(task, inputs, seeds.start, text)
-        else:
-            network = self._network
+        network = self._fresh_network(task, inputs, seeds.start) if first else self._network
         trainer = None if first else self._trainer_for(self._plan())
         if trainer is None and not first:
             network = network.stored()  # as it would be after a pickle
+        examples = stages.Examples(inputs.rows, targets)
         data = stages.prepare_data(
             network, task, examples, None, None, seeds.split, self._memory_folder
         )

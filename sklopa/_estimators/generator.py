@@ -12,7 +12,7 @@ from sklopa._batches.modes import in_own_modes
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.parameters import TextParameters, parameter, replaced
 from sklopa._inputs.rules import BOOLEAN, NONE, TEMPERATURE, TEXTS, integer, one_of, real
-from sklopa._inputs.seeds import Seeds, draw_seeds
+from sklopa._inputs.seeds import draw_seeds
 from sklopa._loading.description import Backbone, as_backbone
 from sklopa._network.fitted import FittedNetwork
 from sklopa._public import public
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sklopa._heads.writing import Decoding
     from sklopa._tasks.interface import Targets, Task
     from sklopa._tasks.writing import Writing
-    from sklopa._training.fit import Examples
 
 
 @public("sklopa")
@@ -101,10 +100,10 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     special_tokens : bool, default=False
         Whether texts may hold tokens of the model, such as ``[SEP]`` or ``<|im_end|>``. Otherwise
         they are read as the text that they are, and cannot end a turn or forge a mask.
-    initial_text : str, default="auto"
+    initial_text : str, default=None
         Text whose tokens the rows of the prompt start at, as many as there are rows: from its
-        beginning again where it has fewer. "auto" takes rows of the fit, each with its target, in
-        an order that `random_state` draws. None starts at words drawn at random.
+        beginning again where it has fewer. An instruction, for instance, or rows that show what
+        is asked. None starts at words drawn at random.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0
@@ -172,7 +171,6 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     bottleneck: int = replaced("bottleneck", 32)
     max_iter: int = replaced("max_iter", 5)
     batch_size: int = replaced("batch_size", 8)
-    initial_text: str | None = replaced("initial_text", "auto")
     max_new_tokens: int = parameter(64, integer(1))
     num_beams: int = parameter(1, integer(1))
     do_sample: bool = parameter(False, BOOLEAN)
@@ -266,20 +264,6 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     def _learn_task(self, y: Any, n_rows: int, sample_weight: Any) -> tuple[Writing, Targets]:
         task = self._task()
         return task, task.encode(y, n_rows, sample_weight)
-
-    def _initial_text(self, examples: Examples, fraction: float | None, seeds: Seeds) -> str | None:
-        if self.initial_text != "auto":
-            return self.initial_text
-        from sklopa._training.fit import part_rows
-
-        learned, _ = part_rows(examples.targets, fraction, seeds.split)
-        drawn = np.random.RandomState(seeds.start).permutation(learned)[: self.prompt_length]
-        said: list[str] = []
-        for i in drawn:  # each has a token at least
-            row = examples.rows[i]
-            said += [row] if isinstance(row, str) else row
-            said.append(examples.targets.values[i])
-        return "\n".join(said)
 
     def _task(self) -> Writing:
         from sklopa._heads.writing import Decoding

@@ -47,8 +47,8 @@ def parameter(default: Any, rule: Rule) -> Any:
 
 
 def replaced(name: str, default: Any) -> Any:
-    """The parameter of that name, of texts, with another default."""
-    return parameter(default, TextParameters.__dataclass_fields__[name].metadata["rule"])
+    """The parameter of that name with another default."""
+    return parameter(default, PromptParameters.__dataclass_fields__[name].metadata["rule"])
 
 
 def rules_of(kind: type) -> dict[str, Rule]:

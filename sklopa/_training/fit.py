@@ -87,14 +87,18 @@ def prepare_data(
     """
     rows, truncation = _learnable(network, task, examples, memory, for_steps=True)
     rows = rows.with_group(equal_rows(examples.digests()))
-    n_truncated, held_out, weights = truncation.n_cut, None, examples.targets.weights
-    train, test = part_rows(examples.targets, fraction if watched is None else None, seed)
+    n_truncated, held_out = truncation.n_cut, None
+    weights, strata = examples.targets.weights, examples.targets.strata
+    if (weights == 0).any():  # such rows are neither learned from nor watched
+        used = np.flatnonzero(weights)
+        rows, weights = rows.subset(used), weights[used]
+        strata = None if strata is None else strata[used]
     if watched is not None:
         held_out, more = _learnable(network, task, watched, memory)
         truncation += more
-    elif len(test):
+    elif fraction is not None:
+        train, test = hold_out(len(rows), strata, fraction, seed)
         held_out = weighted(rows.subset(test), weights[test])
-    if len(train) < len(rows):
         rows, weights = rows.subset(train), weights[train]
     learned = weighted(rows, weights)
     return TrainingData(learned, held_out, float(weights.sum()), n_truncated, truncation)
@@ -110,22 +114,6 @@ def _learnable(
 ) -> tuple[Rows, Truncation]:
     rows, truncation = network.prepare(examples.rows, memory, for_steps=for_steps)
     return task.attach(rows, examples.targets, network), truncation
-
-
-def part_rows(targets: Targets, fraction: float | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of rows to learn from, and of rows to hold out; those of weight 0 are neither.
-
-    Parameters
-    ----------
-    fraction : float or None
-        Share of the rows to hold out; None for none.
-    """
-    used = np.flatnonzero(targets.weights)
-    if fraction is None:
-        return used, used[:0]
-    strata = None if targets.strata is None else targets.strata[used]
-    train, test = hold_out(len(used), strata, fraction, seed)
-    return used[train], used[test]
 
 
 def hold_out(

@@ -1,4 +1,4 @@
-"""Where prompts start: at words drawn at random, at a text, or at rows of the fit."""
+"""Where prompts start: at words drawn at random, or at a text."""
 
 import numpy as np
 import pytest
@@ -87,78 +87,26 @@ def test_tokens_of_the_model_are_read_as_text():
     assert not np.allclose(plain, meant)
 
 
-# ------------------------------------------------------------------ rows of the fit
-
-
-def test_a_generator_starts_at_rows_and_targets_of_the_fit():
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_text_it_starts_at_words_drawn_at_random(kind):
     backbone = tiny.backbone("llama")
-    fitted = KINDS["generator"](backbone, prompt_length=3)
-    starts = [f"{source}\n{target}" for source, target in zip(TEXTS, TARGETS, strict=True)]
-    expected = [rows_at(backbone, tokens_of(backbone, start)[:3]) for start in starts]
-    assert sum(np.allclose(prompt_of(fitted), rows, atol=1e-5) for rows in expected) == 1
-
-
-def test_random_state_draws_the_rows():
-    backbone = tiny.backbone("llama")
-    fits = [KINDS["generator"](backbone, random_state=seed) for seed in (0, 0, *range(1, 9))]
-    first, again, *others = map(prompt_of, fits)
-    np.testing.assert_array_equal(first, again)
-    assert any(not np.allclose(first, other) for other in others)
-
-
-def test_none_starts_a_generator_at_random_words():
-    backbone = tiny.backbone("llama")
-    drawn = prompt_of(KINDS["generator"](backbone, initial_text=None))
+    drawn = [prompt_of(KINDS[kind](backbone, random_state=seed)) for seed in (0, 1)]
     vocabulary = live_language_model(backbone).embedding.weight.detach().numpy()
-    distance = abs(drawn[:, None] - vocabulary[None]).max(axis=2).min(axis=1)
-    assert distance.max() < 1e-5
-    assert not np.allclose(drawn, prompt_of(KINDS["generator"](backbone)))
+    for rows in drawn:
+        distance = abs(rows[:, None] - vocabulary[None]).max(axis=2).min(axis=1)
+        assert distance.max() < 1e-5
+    assert not np.allclose(*drawn)
 
 
-def test_pairs_are_rows_of_two_texts():
-    backbone = tiny.backbone("llama")
-    pairs = [("good film", "bad book")] * 4
-    options = {"max_new_tokens": 3} | AT_REST | {"prompt_length": 6}
-    fitted = LoPAGenerator(backbone, **options).fit(pairs, ["yes"] * 4)
-    ids = tokens_of(backbone, "\n".join([*pairs[0], "yes"] * 4))[:6]
-    np.testing.assert_allclose(
-        fitted.generate_prompts(pairs[:1])[0], rows_at(backbone, ids), atol=1e-5
-    )
-
-
-def test_rows_that_are_not_learned_from_are_not_shown():
-    """Neither rows of weight zero, nor those that are held out."""
-    backbone = tiny.backbone("llama")
-    options = {"max_new_tokens": 3} | AT_REST | {"prompt_length": 2}
-    known = rows_at(backbone, tokens_of(backbone, "good film"))
-    texts, targets = ["bad book", "good film"] * 10, ["no", "yes"] * 10
-    for seed in range(5):
-        model = LoPAGenerator(backbone, **options | {"random_state": seed})
-        model.fit(texts, targets, sample_weight=[0, 1] * 10)
-        np.testing.assert_allclose(prompt_of(model), known, atol=1e-5)
-
-
-def test_held_out_rows_are_not_shown(monkeypatch):
-    from sklopa._training import fit as stages
-
-    backbone = tiny.backbone("llama")
-    texts, targets = ["bad book", "good film"] * 10, ["no", "yes"] * 10
-    monkeypatch.setattr(
-        stages, "hold_out", lambda n, *args: (np.arange(1, n, 2), np.arange(0, n, 2))
-    )
-    known = rows_at(backbone, tokens_of(backbone, "good film"))
-    for seed in range(5):
-        model = LoPAGenerator(
-            backbone, max_new_tokens=3, early_stopping=True,
-            **AT_REST | {"prompt_length": 2, "random_state": seed},
-        )  # fmt: skip
-        np.testing.assert_allclose(prompt_of(model.fit(texts, targets)), known, atol=1e-5)
-
-
-def test_rows_without_a_word_leave_random_words():
-    backbone = tiny.backbone("llama")
-    model = LoPAGenerator(backbone, max_new_tokens=3, **AT_REST).fit(["", ""], ["", ""])
-    assert np.isfinite(prompt_of(model)).all()
+def test_networks_start_alike_with_a_text_and_without():
+    options = {"rank": 2, "bottleneck": 4, "gate": "add"}
+    models = [
+        KINDS["classifier"](tiny.backbone(), initial_text=text, **options)
+        for text in (None, "good film")
+    ]
+    prompts = [model.generate_prompts(TEXTS[:2]) for model in models]
+    ours, theirs = (rows[1] - rows[0] for rows in prompts)  # Z_S is the same for both texts
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 # ------------------------------------------------------------------ what is refused

@@ -14,7 +14,7 @@ KINDS = (LoPAClassifier, LoPARegressor, LoPAGenerator, LoPAImageClassifier)
 # Parameters that mean something else in one estimator than in another.
 DIFFER = {
     "model", "prompt_length", "rank", "gate", "bottleneck", "depth", "encoder", "train_encoder",
-    "learning_rate", "early_stopping", "chat_template", "initial_text",
+    "learning_rate", "early_stopping", "chat_template",
 }  # fmt: skip
 
 
