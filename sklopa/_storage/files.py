@@ -105,17 +105,18 @@ def _write_folder(folder: Path, manifest: dict, tensors: bytes, models: Models) 
     new = not folder.exists()
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    before = _named_in(folder)
     try:
         put(folder / manifest["weights"]["file"], tensors)
         described = {name: _put_model(folder, name, save) for name, save in models.items()}
         put(folder / MANIFEST, seal(manifest | {"models": described}))
     except BaseException:
-        _sweep(folder, _named_in(folder))
+        _sweep(folder, before, _named_in(folder))
         if new:
             with contextlib.suppress(OSError):  # somebody else put something there
                 folder.rmdir()
         raise
-    _sweep(folder, _named_in(folder))
+    _sweep(folder, before, _named_in(folder))
 
 
 def _named_in(folder: Path) -> set[str]:
@@ -128,29 +129,40 @@ def _named_in(folder: Path) -> set[str]:
     return {MANIFEST, manifest["weights"]["file"], *(model["folder"] for model in models)}
 
 
-def _sweep(folder: Path, kept: set[str]) -> None:
-    """Remove what an older manifest named, and what was not finished."""
+def _sweep(folder: Path, before: set[str], kept: set[str]) -> None:
+    """Remove what the manifest before named and the one now does not, and what was not finished."""
     for entry in folder.iterdir():
-        if entry.name not in kept and _is_ours(entry.name):
+        if entry.name not in kept and (entry.name in before or _is_ours(entry)):
             is_folder = entry.is_dir() and not entry.is_symlink()
             shutil.rmtree(entry) if is_folder else entry.unlink(missing_ok=True)
 
 
-def _is_ours(name: str) -> bool:
-    return bool(OURS.fullmatch(name) or _UNFINISHED.fullmatch(name))
+def _is_ours(entry: Path) -> bool:
+    """Whether it has a name of ours, and the content that the name tells."""
+    if _UNFINISHED.fullmatch(entry.name):
+        return True
+    if not OURS.fullmatch(entry.name) or entry.is_symlink():
+        return False
+    named = re.search(r"[0-9a-f]{16}", entry.name)
+    if entry.name.startswith("weights-"):
+        return entry.is_file() and sha256_of(entry).startswith(named[0])
+    try:
+        return entry.is_dir() and _digest_of(hash_files(entry)).startswith(named[0])
+    except InvalidArchive:
+        return False
 
 
 def check_free(folder: Path) -> None:
     """Raise `NotWritten` if a folder holds what is not ours."""
-    names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
-    if MANIFEST in names:
+    entries = list(folder.iterdir()) if folder.exists() else []
+    if folder / MANIFEST in entries:
         if not _is_manifest(folder / MANIFEST):
             raise NotWritten(
                 f"{str(folder)!r} holds a {MANIFEST} that sklopa did not write, or that is "
                 "damaged; nothing was written. Give another folder, or remove that file."
             )
         return
-    alien = [name for name in names if name != LOCK and not _is_ours(name)]
+    alien = [entry.name for entry in entries if entry.name != LOCK and not _is_ours(entry)]
     if alien:
         raise NotWritten(
             f"{str(folder)!r} holds other files, such as {alien[0]!r}; nothing was written. "
@@ -178,8 +190,7 @@ def _put_model(folder: Path, name: str, save: Callable[[Path], None]) -> dict:
     try:
         save(temporary)
         files = hash_files(temporary)
-        digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        target = folder / f"{name}-{digest[:16]}"
+        target = folder / f"{name}-{_digest_of(files)[:16]}"
         if not _holds(target, files):
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
@@ -187,6 +198,11 @@ def _put_model(folder: Path, name: str, save: Callable[[Path], None]) -> dict:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return {"folder": target.name, "files": files}
+
+
+def _digest_of(files: dict[str, str]) -> str:
+    """SHA-256 of what `hash_files` tells of a folder."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _holds(folder: Path, files: dict[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """What is written is ours alone, and read as it was when it was looked at."""
 
+import hashlib
 import json
 import os
 import re
@@ -57,20 +58,41 @@ def test_somebody_elses_manifest_is_left_alone(tmp_path, kind):
     assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
-ALIEN = ("weights-of-my-thesis.tar.part", "manifest.json.bak.part", "backbone.part", "README.md")
+ALIEN = (
+    "weights-of-my-thesis.tar.part", "manifest.json.bak.part", "backbone.part", "README.md",
+    "weights-0123456789abcdef.safetensors",
+)  # fmt: skip
+ALIEN_FOLDERS = ("encoder.onnx.part", "backbone-0123456789abcdef")
 
 
-def test_only_names_of_our_own_form_are_removed(archive):
+def test_only_names_of_our_own_form_and_content_are_removed(archive):
     for name in ALIEN:
         (archive / name).write_text("mine")
-    (archive / "encoder.onnx.part").mkdir()
-    ours = ("manifest.json.0123456789abcdef.part", "weights-0123456789abcdef.safetensors")
-    for name in ours:
-        (archive / name).write_text("left over")
+    for name in ALIEN_FOLDERS:
+        (archive / name).mkdir()
+        (archive / name / "kept").write_text("mine")
+    left_over = b"of a writer that was killed"
+    digest = hashlib.sha256(left_over).hexdigest()
+    for name in ("manifest.json.0123456789abcdef.part", f"weights-{digest[:16]}.safetensors"):
+        (archive / name).write_bytes(left_over)
     (archive / "backbone-0123456789abcdef.part").mkdir()
     files.write(archive, MANIFEST, NEW)
     weights = read.read_archive(archive)[0]["weights"]["file"]
-    assert names_in(archive) == sorted([*ALIEN, "encoder.onnx.part", "manifest.json", weights])
+    assert names_in(archive) == sorted([*ALIEN, *ALIEN_FOLDERS, "manifest.json", weights])
+
+
+def test_a_folder_with_a_file_that_only_has_our_name_is_left_alone(tmp_path):
+    (tmp_path / "weights-0123456789abcdef.safetensors").write_text("mine")
+    with raises(NotWritten, "weights-0123456789abcdef", "nothing was written"):
+        files.write(tmp_path, MANIFEST, OLD)
+    assert names_in(tmp_path) == ["weights-0123456789abcdef.safetensors"]
+
+
+def test_weights_that_were_damaged_go_with_their_manifest(archive):
+    damaged = archive / read.read_archive(archive)[0]["weights"]["file"]
+    damaged.write_bytes(b"damaged")
+    files.write(archive, MANIFEST, NEW)
+    assert damaged.name not in names_in(archive)
 
 
 def test_a_writer_that_fails_removes_what_it_made_and_no_more(archive, monkeypatch):
