@@ -13,6 +13,16 @@ linear layer, a pair as one input; each has its learning rate chosen from RATES 
 fifth of the training rows of the first seed. SetFit (with a pair as one text) sees a few more texts
 than the others see in their epochs. `--results FILE` keeps finished runs and goes on from them.
 
+Methods that begin with "label words" run only where `--methods` names them. They ask a causal
+language model (`--model`, by default that of `LoPAGenerator`) TEMPLATE, in a chat, and read what it
+thinks of each label as the answer; a prompt is all that is trained. It stands at the start of the
+user's message, in front of the whole chat, or in front of the text without a chat. For another
+question there is `--set "template='{text} ...'"`.
+
+    python benchmarks/compare.py --data-dir DIR --tasks sst2 --rows 300 --seeds 1 \\
+        --methods "label words, no prompt" "label words, prompt in the message" \\
+                  "label words, prompt in front" "label words, no chat"
+
 The last columns are the expected calibration error in percent, trainable parameters, seconds to fit
 (the choice of the rate left out), stored kB, and rows predicted a second.
 """
@@ -21,9 +31,12 @@ import argparse
 import ast
 import pickle
 import time
+from dataclasses import replace
 
 import numpy as np
 from harness import Runs, machine, mean_of, print_header, print_row, read_labelled
+
+from sklopa import LoPAClassifier, LoPAGenerator
 
 PROMPTS = {
     "prompt tuning": {"rank": 0},
@@ -36,6 +49,22 @@ RATES = {"LoRA": [5e-4, 1e-3, 2e-3], "full fine-tuning": [2e-5, 5e-5, 1e-4]}
 HEAD_RATE = 5e-3
 PROBES = {"linear probe": 1, "linear probe, two layers": 2}
 METHODS = [*PROBES, *PROMPTS, *RATES, "SetFit"]
+TEMPLATE = "{text}\nIs this review positive or negative?"
+LABEL_WORDS = {
+    "label words, no prompt": {"prompt_length": 0},
+    "label words, prompt in the message": {},
+    "label words, prompt in front": {},
+    "label words, no chat": {"chat_template": None},
+}
+
+
+class InFront(LoPAClassifier):
+    """One whose prompt stands in front of the whole chat."""
+
+    def _words(self, task, n_columns):
+        words = super()._words(task, n_columns)
+        chat = words["template"]
+        return words | {"template": replace(chat, before=None, joint=chat.before or "")}
 
 
 def draw(options, seed):
@@ -57,6 +86,8 @@ def run(options, method, seed):
         figures, classes, predict = probe(options, PROBES[method], texts, labels, seed)
     elif method in PROMPTS:
         figures, classes, predict = prompted(options, PROMPTS[method], texts, labels, seed)
+    elif method in LABEL_WORDS:
+        figures, classes, predict = with_words(options, method, texts, labels, seed)
     elif method == "SetFit":
         figures, classes, predict = contrastive(options, texts, labels, seed)
     else:
@@ -79,8 +110,6 @@ def calibration_error(p, hits, n_bins=15):
 
 def estimator(options, seed, **parameters):
     """Our classifier with its defaults, a caller's epochs and batches, and these parameters."""
-    from sklopa import LoPAClassifier
-
     given = dict(getattr(options, "budget", {}))
     given |= {"model": options.model} if options.model else {}
     return LoPAClassifier(**given | parameters, random_state=seed)
@@ -143,17 +172,36 @@ def both_views(options, texts):
     return np.concatenate(views)
 
 
+def with_words(options, method, texts, labels, seed):
+    """Our classifier with labels as words of a causal language model."""
+    kind = InFront if method == "label words, prompt in front" else LoPAClassifier
+    parameters = {"head": "verbalizer", "template": TEMPLATE, **LABEL_WORDS[method]}
+    model = options.model or LoPAGenerator().model
+    made = kind(model, **parameters | chosen(options), random_state=seed)
+    return fitted(made, texts, labels)
+
+
+def chosen(options):
+    """Parameters of our classifier that the command line sets."""
+    pairs = (pair.split("=", 1) for pair in options.set)
+    return {name: ast.literal_eval(text) for name, text in pairs}
+
+
 def prompted(options, parameters, texts, labels, seed):
     """Our classifier."""
     from sklopa import load_model
 
-    chosen = dict(pair.split("=", 1) for pair in options.set)
-    parameters = parameters | {name: ast.literal_eval(text) for name, text in chosen.items()}
+    parameters = parameters | chosen(options)
     if "prompt_layer" in parameters and isinstance(parameters["prompt_layer"], str):
         model, _ = load_model(options.model or estimator(options, 0).model)
         parameters["prompt_layer"] = 2 * model.config.num_hidden_layers // 3
+    return fitted(estimator(options, seed, **parameters), texts, labels)
+
+
+def fitted(model, texts, labels):
+    """Fit one of our classifiers; figures, classes and its probabilities."""
     started = time.perf_counter()
-    model = estimator(options, seed, **parameters).fit(texts, labels)
+    model.fit(texts, labels)
     figures = {
         "parameters": model.n_trainable_parameters_,
         "seconds": time.perf_counter() - started,
@@ -316,7 +364,8 @@ def main():
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, default=1000, help="training rows; 0 takes all")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    known = [*METHODS, *LABEL_WORDS]
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=known)
     parser.add_argument("--model", help="hub id or folder; default: the classifier's own")
     parser.add_argument(
         "--held-out",

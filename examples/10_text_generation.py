@@ -36,16 +36,18 @@ X_test, y_test = [sources[i] for i in test], [targets[i] for i in test]
 
 # %%
 frozen = LoPAGenerator(prompt_length=0, max_new_tokens=30).fit(X_train, y_train)
+written = {"frozen": frozen.predict(X_test)}
 print(f"read:    {X_test[0]}")
-print(f"frozen:  {frozen.predict(X_test[:1])[0]!r}\n")
+print(f"frozen:  {written['frozen'][0]!r}\n")
 
 # %% [markdown]
 # ## With a learned prompt
 
 # %%
-model = LoPAGenerator(max_iter=8, batch_size=4, max_new_tokens=30, random_state=0, verbose=1)
+model = LoPAGenerator(max_iter=4, batch_size=2, max_new_tokens=30, random_state=0, verbose=1)
 model.fit(X_train, y_train)
-for source, text in zip(X_test, model.predict(X_test), strict=True):
+written["learned prompt"] = model.predict(X_test)
+for source, text in zip(X_test, written["learned prompt"], strict=True):
     print(f"read:    {source}\nwritten: {text!r}")
 
 # %% [markdown]
@@ -57,12 +59,11 @@ for source, text in zip(X_test, model.predict(X_test), strict=True):
 
 # %%
 figures = {}
-for name, m in (("frozen", frozen), ("learned prompt", model)):
-    written = m.predict(X_test)
+for (name, texts), m in zip(written.items(), (frozen, model), strict=True):
     found = figures[name] = {
         "log-likelihood of a token": m.log_likelihood(X_test, y_test).mean(),
-        "chrF": chrf_score(y_test, written),
-        "to the letter": exact_match_score(y_test, written),
+        "chrF": chrf_score(y_test, texts),
+        "to the letter": exact_match_score(y_test, texts),
     }
     print(f"{name:<15}" + ", ".join(f"{what} {value:.2f}" for what, value in found.items()))
 print(f"done in {time.perf_counter() - started:.0f} s")

@@ -6,8 +6,9 @@
 # the OpenAI protocol can send such messages.
 #
 # It needs vLLM 0.30 or later, which may be in an environment of its own: name its Python in
-# `SKLOPA_VLLM_PYTHON`. Start such a server only where trusted users alone reach it, since it
-# unpacks tensors that they send.
+# `SKLOPA_VLLM_PYTHON`. With the address of a server that runs on this machine already in
+# `SKLOPA_VLLM_URL`, that one is asked. Start such a server only where trusted users alone reach it,
+# since it unpacks tensors that they send.
 
 # %%
 import atexit
@@ -27,10 +28,10 @@ from pathlib import Path
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
 from sklopa.serving import PromptClient
 
-python = os.environ.get("SKLOPA_VLLM_PYTHON")
+python, url = os.environ.get("SKLOPA_VLLM_PYTHON"), os.environ.get("SKLOPA_VLLM_URL")
 if python is None and importlib.util.find_spec("vllm"):
     python = sys.executable
-if python is None or importlib.util.find_spec("openai") is None:
+if not (python or url) or importlib.util.find_spec("openai") is None:
     print(
         "This example needs the packages openai and vllm: install both, or name the Python of an "
         "environment with vLLM in SKLOPA_VLLM_PYTHON."
@@ -47,14 +48,27 @@ import transformers
 
 # %%
 place = tempfile.TemporaryDirectory()
-folder = str(Path(place.name) / "smollm2")
-frozen, tokenizer = load_model(Backbone(LoPAGenerator().model, dtype="float32"))
-config = deepcopy(frozen.config)
-config.__dict__.pop("quantization_config", None)
-whole = transformers.AutoModelForCausalLM.from_config(config)
-whole.load_state_dict(frozen.state_dict())
-whole.save_pretrained(folder)
-tokenizer.save_pretrained(folder)
+
+
+def write_model(folder):
+    """The model of `LoPAGenerator` as a server reads it."""
+    frozen, tokenizer = load_model(Backbone(LoPAGenerator().model, dtype="float32"))
+    config = deepcopy(frozen.config)
+    config.__dict__.pop("quantization_config", None)
+    whole = transformers.AutoModelForCausalLM.from_config(config)
+    whole.load_state_dict(frozen.state_dict())
+    whole.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def served(url):
+    """The model that a server has: its name under "id", and its folder under "root"."""
+    with urllib.request.urlopen(f"{url}/v1/models", timeout=30) as answer:
+        return json.loads(answer.read())["data"][0]
+
+
+folder = served(url)["root"] if url else write_model(str(Path(place.name) / "smollm2"))
 
 # %% [markdown]
 # ## Two tasks
@@ -83,26 +97,34 @@ Backbone.release_all()  # from here on the foundation model is on the server alo
 # ## The server
 # It gets the bare model and one option.
 
+
 # %%
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-command = [
-    python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--port", str(port),
-    "--host", "127.0.0.1", "--served-model-name", "smollm2", "--dtype", "float32",
-    "--max-model-len", "512", "--enforce-eager", "--enable-prompt-embeds",
-]  # fmt: skip
-url = f"http://127.0.0.1:{port}"
-log = Path(place.name) / "log"
-environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-environment.pop("PYTHONPATH", None)
-with log.open("wb") as out:
-    server = subprocess.Popen(
-        command, env=environment, stdout=out, stderr=out, start_new_session=True
-    )
+def start_server(folder):
+    """Start vLLM, to be ended with this process, and give its address when it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", folder, "--port", str(port),
+        "--host", "127.0.0.1", "--served-model-name", "smollm2", "--dtype", "float32",
+        "--max-model-len", "512", "--enforce-eager", "--enable-prompt-embeds",
+    ]  # fmt: skip
+    url, log = f"http://127.0.0.1:{port}", Path(place.name) / "log"
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environment.pop("PYTHONPATH", None)
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    atexit.register(end, server)
+    while not is_up(url):
+        if server.poll() is not None:
+            sys.exit(f"vLLM did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(1)
+    return url
 
 
-def is_up():
+def is_up(url):
     try:
         urllib.request.urlopen(f"{url}/health", timeout=2).close()
     except OSError:
@@ -110,17 +132,14 @@ def is_up():
     return True
 
 
-@atexit.register
-def end_server():
+def end(server):
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(60)
 
 
-while not is_up():
-    if server.poll() is not None:
-        sys.exit(f"vLLM did not start:\n{log.read_text()[-2000:]}")
-    time.sleep(1)
+url = url or start_server(folder)
+name = served(url)["id"]
 print(f"vLLM answers at {url}")
 
 # %% [markdown]
@@ -140,7 +159,7 @@ print(f"the same as the estimators said with the model in this process: {same}")
 
 bare = openai.OpenAI(base_url=f"{url}/v1", api_key="none")
 question = [{"role": "user", "content": facts[1]}]
-asked = {"model": "smollm2", "max_tokens": 16, "temperature": 0.0}
+asked = {"model": name, "max_tokens": 16, "temperature": 0.0}
 answer = bare.chat.completions.create(messages=question, **asked)
 print(f"the bare model says {answer.choices[0].message.content!r}")
 
@@ -162,6 +181,3 @@ for part in bare.chat.completions.create(messages=messages, stream=True, **asked
     for choice in part.choices:
         print(choice.delta.content or "", end="", flush=True)
 print()
-
-end_server()
-place.cleanup()

@@ -63,6 +63,8 @@ _SHAPING = (
     "prompt_length", "rank", "bottleneck", "gate", "depth", "dropout", "train_encoder",
     "max_length", "prompt_layer", "special_tokens",
 )  # fmt: skip
+# What a fit that goes on leaves as it was, whatever the parameters ask for.
+_KEPT = ("n_outputs", "reserved", "special_texts")
 _LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 
 
@@ -271,7 +273,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
         changed = [
             f"{said.get(name, name)}={now[name]!r} (was {then[name]!r})"
             for name in now
-            if name not in ("n_outputs", "reserved") and now[name] != then[name]
+            if name not in _KEPT and now[name] != then[name]
         ]
         if changed:
             raise InvalidParameter(

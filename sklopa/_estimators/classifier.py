@@ -192,6 +192,7 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
         from sklopa._heads.label_words import make_template, word_ids
         from sklopa._loading.live import live_language_model
         from sklopa._tokens.template import chat_template
+        from sklopa._tokens.texts import special_texts
 
         frozen, labels = live_language_model(as_backbone(self.model)), task.fitted()["classes_"]
         template, chat = make_template(frozen, self.template, n_columns), None
@@ -199,4 +200,5 @@ class LoPAClassifier(OnnxMixin, ClassifierBase, TextParameters):
             prompted = self.prompt_length > 0
             chat = chat_template(frozen.tokenizer, template.pattern, prompted=prompted)
         words = word_ids(frozen, labels.tolist(), self.verbalizer, answers=chat is not None)
-        return {"template": chat or template, "word_ids": words}
+        special = special_texts(frozen.tokenizer)
+        return {"template": chat or template, "word_ids": words, "special_texts": special}

@@ -283,6 +283,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     def _words(self, task: Task, n_columns: int) -> dict[str, Any]:
         from sklopa._loading.live import live_language_model
         from sklopa._tokens.template import chat_template
+        from sklopa._tokens.texts import special_texts
 
         frozen = live_language_model(as_backbone(self.model))
         if frozen.family.kind == "encoder":
@@ -300,6 +301,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         return {
             "template": template,
             "generates": True,
+            "special_texts": special_texts(frozen.tokenizer),
             "reserved": self._longest if frozen.family.kind == "decoder" else 0,
         }
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklopa._estimators.classifying import ClassifierBase
 from sklopa._estimators.parameters import replaced
 from sklopa._inputs.images import Images, check_images
 from sklopa._loading.description import Backbone
 from sklopa._public import public
+from sklopa.errors import BackboneNotFound
+
+if TYPE_CHECKING:
+    from sklopa._estimators.base import Inputs
+    from sklopa._network.fitted import FittedNetwork
+    from sklopa._tasks.interface import Task
 
 
 @public("sklopa")
@@ -149,6 +155,15 @@ class LoPAImageClassifier(ClassifierBase):
 
     def _read_inputs(self, X: Any) -> Images:
         return check_images(X)
+
+    def _fresh_network(self, task: Task, inputs: Inputs, seed: int) -> FittedNetwork:
+        try:
+            return super()._fresh_network(task, inputs, seed)
+        except BackboneNotFound as error:
+            raise BackboneNotFound(
+                f"{error} No package carries a vision model; where there is no connection, "
+                "examples/small_vit.py trains a small one."
+            ) from error.__cause__
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,7 @@ rows are at first those of models that have not seen them, and what is left to l
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -170,12 +171,14 @@ def _best(
     if not folds:
         return models[len(models) // 2], 0
     enough, few = _enough(folds), _has_few_rows_a_class(models[0], rows)
-    chosen, lowest = None, len(models) - 1 if few else len(models) // 2
+    views, lowest = list[_View](), len(models) - 1 if few else len(models) // 2
     for first in rows.firsts:
         view = _View(first, X[:, first:], y, weight, loss)
         lowest = view.lowest(models, enough, lowest)
         view.best = models[lowest]
-        chosen = view if chosen is None else _better(chosen, view, enough if few else folds)
+        views.append(view)
+    judges = enough if few else folds
+    chosen = functools.reduce(lambda one, other: _better(one, other, judges), views)
     return (chosen.best if few else chosen.strongest_as_good(models, enough)), chosen.first
 
 

@@ -25,6 +25,8 @@ class Design:
     template : Template around the text, for a verbaliser or a generator
     pairs : bool, whether a row is two texts
     generates : bool, whether targets are texts
+    special_texts : tuple of str, of a network that reads or writes words
+        What the frozen model's tokenizer would read as tokens of its own.
     reserved : int, positions kept free behind the text for what is generated
     n_views : int, views of a row that the head reads: 2 with that of an earlier layer
     prompt_layer : int, layer whose input the prompt joins
@@ -51,6 +53,7 @@ class Design:
     n_views: int = 1
     prompt_layer: int = 0
     special_tokens: bool = False
+    special_texts: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, those of the template in a dictionary of their own."""

@@ -61,6 +61,8 @@ def raise_fence(test: str, judge: str, libraries: list[str]) -> None:
         "may_ask": (_as_shown(test), _as_shown(judge)),
         "may_pass": tuple(_as_shown(start) for start in (*folders, "<frozen ")),
         "names": frozenset(_CODE_OF),
+        # By address: to compare types runs a metaclass of theirs. These are never freed, so no
+        # other type comes to lie there.
         "kinds": frozenset(map(id, _HAVE_CODE)),
         "code_shown": _CODE_SHOWN,
         "events": frozenset(_REFUSED),

@@ -143,11 +143,11 @@ def _is_ours(entry: Path) -> bool:
         return True
     if not OURS.fullmatch(entry.name) or entry.is_symlink():
         return False
-    named = re.search(r"[0-9a-f]{16}", entry.name)
+    named = re.split(r"[-.]", entry.name)[1]
     if entry.name.startswith("weights-"):
-        return entry.is_file() and sha256_of(entry).startswith(named[0])
+        return entry.is_file() and sha256_of(entry).startswith(named)
     try:
-        return entry.is_dir() and _digest_of(hash_files(entry)).startswith(named[0])
+        return entry.is_dir() and _digest_of(hash_files(entry)).startswith(named)
     except InvalidArchive:
         return False
 

@@ -233,8 +233,9 @@ def _check_models(models: Any) -> dict[str, Any] | None:
 def _as_design(values: Any) -> Design:
     """The design of plain values, as `Design.as_dict` gives them."""
     values, template = dict(values), values["template"]
-    if values.get("word_ids") is not None:
-        values["word_ids"] = tuple(values["word_ids"])
+    for name in ("word_ids", "special_texts"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
     odd = values.keys() - {f.name for f in fields(Design)}
     if odd or not (template is None or isinstance(template, dict)):
         raise refused(f"its design has {sorted(odd) or 'a template'} that cannot be read")
@@ -272,7 +273,9 @@ def _check_labels(labels: np.ndarray) -> None:
 
 
 def _check_words(design: Design) -> None:
-    words, template = design.word_ids, design.template
+    words, template, special = design.word_ids, design.template, design.special_texts
+    if type(special) is not tuple or not all(type(text) is str and text for text in special):
+        raise refused("a token of its model is no text")
     if words is not None:
         if not all(type(word) is int and word >= 0 for word in words):
             raise refused("a word of its verbaliser is no token")

@@ -24,6 +24,20 @@ _MARK = f"<prompt-{uuid4().hex}>"
 _MARKED: weakref.WeakKeyDictionary[Any, tuple[Any, int]] = weakref.WeakKeyDictionary()
 
 
+def special_texts(tokenizer: Any) -> tuple[str, ...]:
+    """What a tokenizer reads as tokens of the model wherever it stands, as ``[SEP]``."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = {str(token) for token in added if getattr(token, "special", False)}
+    texts |= set(getattr(tokenizer, "all_special_tokens", ()))
+    return tuple(sorted(texts - {""}))
+
+
+def any_of(texts: Sequence[str]) -> re.Pattern | None:
+    """What finds the first of some texts, the longest that begins there; None if there are none."""
+    escaped = [re.escape(text) for text in sorted(texts, key=len, reverse=True)]
+    return re.compile("|".join(escaped)) if escaped else None
+
+
 class TextReader:
     """Reads texts with a tokenizer, within a token limit.
 
@@ -140,11 +154,7 @@ class TextReader:
 
     @cached_property
     def _special(self) -> re.Pattern | None:
-        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        texts = {str(token) for token in added if getattr(token, "special", False)}
-        texts |= set(getattr(self.tokenizer, "all_special_tokens", ()))
-        escaped = [re.escape(text) for text in sorted(texts, key=len, reverse=True) if text]
-        return re.compile("|".join(escaped)) if escaped else None
+        return any_of(special_texts(self.tokenizer))
 
     def _is_odd(self, row: Row) -> bool:
         """Whether a row holds what looks like tokens of the model, and may not be read with them.

@@ -73,6 +73,12 @@ def code_passes(
     program has ended, nothing of the program runs until the test calls it, and what proves a
     pass is out of reach for Python code.
 
+    This has a price: a thread that goes on could act while the test runs, and no interpreter can
+    stop it for a while, so a right program does not pass if it leaves one running. Such are a pool
+    of threads that was not shut down (which takes all of `timeout`), a worker that waits for a
+    queue, and the monitor of a tqdm bar. Threads that have ended, and those that the program
+    starts and ends while the test calls it, count for nothing.
+
     Still, program and test share one interpreter, and a program that is written to deceive can
 
     - return an object that is equal to everything, or that learns from what it is compared to;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from sklopa._batches.rows import Batch, Rows
 from sklopa._embedding.instance import embed_rows
 from sklopa._embedding.trained import TrainedEncoder
+from sklopa._inputs.texts import Row
 from sklopa._loading.live import live_model
 from sklopa._network.design import Design
 from sklopa._network.prepare import token_limit
 from sklopa._prompt.low_rank import LowRankPrompt
 from sklopa._tasks.fitted import FittedTask
-from sklopa.errors import InvalidParameter
+from sklopa._tokens.texts import any_of
+from sklopa.errors import InvalidInput, InvalidParameter
 from sklopa.serving.prompt_writer import (
     check_servable,
     embeds_and_salt,
@@ -68,6 +70,7 @@ class ChatWriter:
     def read(self, X: Any) -> ChatRows:
         """Texts and instance embeddings of all rows of X; no text is cut."""
         inputs, design = self.fitted.read(X).rows, self.design
+        _check_plain(inputs, design)
         template = design.template
         texts = [row if template is None else template.message(row) for row in inputs]
         if not design.reads_instances:
@@ -159,6 +162,21 @@ def _empty_prompt(design: Design, weights: dict[str, Tensor]) -> LowRankPrompt:
         dropout=design.dropout,
         generator=torch.Generator(),
     )
+
+
+def _check_plain(inputs: Sequence[Row], design: Design) -> None:
+    """Refuse what the estimator reads as text, and a server as tokens of the model."""
+    special = any_of(design.special_texts)
+    if special is None or design.special_tokens:
+        return
+    for i, row in enumerate(inputs):
+        for text in (row,) if isinstance(row, str) else row:
+            if found := special.search(text):
+                raise InvalidInput(
+                    f"Row {i} holds {found[0]!r}, which is text to the estimator, and which a "
+                    "server would read as a token of the model, as if the prompt ended there. Take "
+                    "it out, or use api='completions', which sends what the estimator reads."
+                )
 
 
 def _check_chat(owner: str, design: Design) -> None:

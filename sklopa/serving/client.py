@@ -37,6 +37,12 @@ class PromptClient:
     warns below 0.30. What is sent from here are dense tensors in the precision of the frozen
     model: 17 KiB for 10 rows of 576 values in bfloat16, 32 in float32.
 
+    A server reads a message with the tokens of the model that are spelt in it: with "<|im_end|>" in
+    a text its author could end the message and go on in another role. The estimator reads that as
+    text, so ``api="chat"`` refuses such a row, unless the estimator has ``special_tokens=True`` and
+    reads the token too. (One that was fitted before these tokens were stored with it cannot tell.)
+    "completions" sends what the estimator reads, whatever the text is.
+
     Parameters
     ----------
     estimator : fitted LoPAGenerator, or LoPAClassifier with a causal ``head="verbalizer"``
@@ -130,7 +136,7 @@ class PromptClient:
         ServerRefused
             If it has no such model, takes no prompt embeddings, or answers with nonsense.
         InvalidInput
-            If a row is too long for the server.
+            If a row is too long for the server, or spells a token of the model in a message.
         """
         if not self._generates:
             return self._task.decide(self._log_probabilities(X))

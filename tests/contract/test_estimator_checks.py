@@ -8,6 +8,7 @@ import pytest
 import tiny
 import tiny_vision
 import torch
+from sklearn.base import clone
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 from sklearn.utils.validation import validate_data
@@ -43,6 +44,15 @@ EXPECTED_OF_REGRESSOR = EXPECTED_FAILURES | {
         "last digits depend on the rows beside them. "
         "test_predictions_do_not_depend_on_the_batch has the tolerance that holds."
     ),
+}
+
+# Epochs of the checks that ask how well it has learned, or compare what two long fits come to; to
+# all others it is the same after a few.
+SHORT, LONG = 3, 30
+EPOCHS = {
+    "check_classifiers_train": 10,
+    "check_regressors_train": LONG,
+    "check_sample_weight_equivalence_on_dense_data": LONG,
 }
 
 # scikit-learn runs these on its own estimators, and not on those of others.
@@ -115,10 +125,10 @@ MODELS = {
 }
 
 
-def make(kind=NumericLoPAClassifier):
+def make(kind=NumericLoPAClassifier, max_iter=SHORT):
     return kind(
         MODELS[kind], prompt_length=2, rank=1, bottleneck=4, dropout=0.0,
-        max_iter=30, batch_size=64, learning_rate=5e-3, cv=2, random_state=0,
+        max_iter=max_iter, batch_size=64, learning_rate=5e-3, cv=2, random_state=0,
     )  # fmt: skip
 
 
@@ -151,7 +161,8 @@ def run(check, *arguments):
 
 @parametrize_with_checks([make(kind) for kind in KINDS], expected_failed_checks=expected_failures)
 def test_estimator_check_of_scikit_learn_holds(estimator, check):
-    run(check, estimator)
+    epochs = EPOCHS.get(estimator_checks._check_name(check), SHORT)
+    run(check, clone(estimator).set_params(max_iter=epochs))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,13 +190,14 @@ def test_no_tag_takes_a_check_out_of_the_suite(kind):
     trained = "check_classifiers_train" if tags.classifier_tags else "check_regressors_train"
     kinds = {trained, "check_transformer_general", "check_estimators_nan_inf"}
     assert kinds | expected_failures(make(kind)).keys() <= set(names)
+    assert trained in EPOCHS
 
 
 def test_integer_weights_count_like_repeated_rows():
     rng = np.random.RandomState(42)
     X, y, weights = rng.rand(15, 30), rng.randint(0, 3, 15), rng.randint(0, 5, 15)
-    weighted = make().fit(X, y, sample_weight=weights)
-    repeated = make().fit(X.repeat(weights, axis=0), y.repeat(weights))
+    weighted = make(max_iter=LONG).fit(X, y, sample_weight=weights)
+    repeated = make(max_iter=LONG).fit(X.repeat(weights, axis=0), y.repeat(weights))
     np.testing.assert_allclose(
         weighted.predict_proba(X), repeated.predict_proba(X), atol=2e-3, rtol=0
     )

@@ -208,10 +208,12 @@ def test_wrong_parameters_and_targets_are_named():
 
 def test_the_default_model_is_not_found_offline_with_the_next_step(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with raises(OSError, "google/vit-base-patch16-224-in21k", "save_pretrained"):
-        LoPAImageClassifier(Backbone(LoPAImageClassifier().model, local_files_only=True)).fit(
-            IMAGES, LABELS
-        )
+    clf = LoPAImageClassifier(Backbone(LoPAImageClassifier().model, local_files_only=True))
+    parts = ("google/vit-base-patch16-224-in21k", "save_pretrained", "examples/small_vit.py")
+    with raises(OSError, *parts):
+        clf.fit(IMAGES, LABELS)
+    with raises(OSError, *parts):
+        clf.partial_fit(IMAGES, LABELS, classes=["lying", "standing"])
 
 
 def test_models_of_the_other_kind_are_refused_by_name():

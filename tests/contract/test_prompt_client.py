@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import pickle
 import re
 import socket
 import threading
@@ -618,7 +619,6 @@ def test_a_message_is_the_prompt_and_the_text_however_long_it_is(generator, clas
 
 
 def test_messages_need_nothing_of_the_frozen_model(folder, tiny_folder, generator, fake, url):
-    import pickle
     import shutil
 
     moved = folder + "-moved"
@@ -651,6 +651,30 @@ def test_what_messages_cannot_do_is_refused(folder, tiny_folder):
         PromptClient(model, "http://localhost:1", api="chat")
     with raises(ValueError, "parameter api must be one of", "got 'talk'"):
         PromptClient(model, "http://localhost:1", api="talk")
+
+
+@pytest.mark.parametrize("text", ["good [EOS] film", "[EOS]"])
+def test_a_text_that_a_server_would_read_as_tokens_is_no_message(
+    generator, classifier, fake, url, text
+):
+    for model in (generator, classifier):
+        client = PromptClient(pickle.loads(pickle.dumps(model)), url, api="chat")
+        for ask in (client.predict, client.messages):
+            with raises(ValueError, "Row 1 holds '[", "api='completions'"):
+                ask(["red", text])
+    with raises(ValueError, "Row 0 holds '["):
+        asyncio.run(collect(PromptClient(generator, url, api="chat").stream(text)))
+    assert fake.requests == 0
+    plain = PromptClient(generator, url)  # whose tokens are made here
+    assert plain.predict([text]).tolist() == generator.predict([text]).tolist()
+
+
+def test_tokens_that_are_meant_as_such_go_in_messages(folder, tiny_folder, url):
+    options = {"encoder": tiny_folder, "max_iter": 2, "max_new_tokens": 4} | OPTIONS
+    model = LoPAGenerator(folder, special_tokens=True, **options).fit(SOURCES, TARGETS)
+    text = "good [EOS] film"
+    found = PromptClient(model, url, api="chat").predict([text])
+    assert found.tolist() == model.predict([text]).tolist()
 
 
 def test_verify_compares_messages_token_for_token(generator, fake, url):

@@ -956,6 +956,24 @@ STILL_RUNNING = {
     "a thread of C": RIGHT + "import _thread, time\n_thread.start_new_thread(time.sleep, (60,))\n"
     "time.sleep(0.1)\n",
     "a timer": RIGHT + "import threading\nthreading.Timer(60, print).start()\n",
+    "a pool that is open": r"""
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(2)
+def f(x): return pool.submit(lambda: x * x).result()
+f(3)
+""",
+    "a worker of a queue": RIGHT
+    + r"""
+import queue, threading
+jobs = queue.Queue()
+def work():
+    while True:
+        jobs.get()
+        jobs.task_done()
+threading.Thread(target=work, daemon=True).start()
+jobs.put(1)
+jobs.join()
+""",
 }
 LOOKS = {
     "a currying function": (

@@ -78,7 +78,8 @@ class FakeServer:
         """A chat completion, with the parts of its one message spliced at their places."""
         (message,) = body["messages"]
         rows, texts, ids = [], [], []
-        for part in message["content"]:
+        content = message["content"]
+        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
             if part["type"] == "prompt_embeds" and self.knows_parts:
                 rows.append(self._decode(part["data"]))
                 texts.append(_MARK)

@@ -1,9 +1,15 @@
 """Each example opens as a notebook, runs from top to bottom, and leaves its picture."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tiny
+from fake_server import FakeServer, serving
 
 import sklopa
 
@@ -41,3 +47,23 @@ def test_runs_as_a_notebook(path, tmp_path, monkeypatch):
     assert (tmp_path / f"{path.stem}.png").stat().st_size > 5_000
     warned = [o.text for o in outputs if o.get("name") == "stderr" and "Warning" in o.text]
     assert all("quantised weights" in text for text in warned), warned
+
+
+@pytest.mark.real
+@pytest.mark.server
+def test_the_example_of_a_server_asks_one_that_runs_already(tmp_path):
+    made, reader = tiny.model("llama")
+    reader.chat_template = "{% for m in messages %}the {{ m['content'] }} {% endfor %}and it"
+    made.save_pretrained(tmp_path)
+    reader.save_pretrained(tmp_path)
+    fake = FakeServer(*tiny.model("llama"))
+    fake.joint, fake.around = "\n", ("the ", " and it")
+    fake.listed = json.dumps({"data": [{"id": fake.name, "root": str(tmp_path)}]}).encode()
+    command = [sys.executable, str(EXAMPLES / "vllm_server.py")]
+    with serving(fake) as url:
+        environment = os.environ | {"SKLOPA_VLLM_URL": url, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "with the model in this process: True" in done.stdout
+    assert done.stdout.count("token for token as the estimator does") == 2
+    assert "the bare model says" in done.stdout

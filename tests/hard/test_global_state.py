@@ -205,6 +205,7 @@ def test_threads_do_not_disturb_each_other():
         np.testing.assert_array_equal(values, expected)
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 def test_a_forked_child_fits_and_predicts_while_its_parent_does():
     clf = LoPAClassifier(tiny.backbone(), **SMALL).fit(TEXTS, LABELS)

@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import openai
@@ -13,11 +17,13 @@ import pytest
 from helpers import raises
 from vllm_server import VLLM, save_smollm2
 
+import sklopa
 from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa.serving import PLAIN_CHAT_TEMPLATE, PromptClient
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
+EXAMPLES = Path(sklopa.__file__).parents[1] / "examples"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 PLACES = ["The Eagle", "Aromi", "Cotto", "The Mill", "Zizzi", "The Punter", "Alimentum", "Giraffe"]
 FOODS = ["French", "Indian", "Italian", "English"]
@@ -175,6 +181,16 @@ def test_auto_sends_messages(vllm, guide, expected):
     client = PromptClient(guide, vllm.url, api="auto")
     assert client.predict(QUESTIONS[:2]).tolist() == expected["guide"][:2]
     assert client._path == "/v1/chat/completions"
+
+
+def test_the_example_serves_its_tasks(vllm):
+    command = [sys.executable, str(EXAMPLES / "vllm_server.py")]
+    environment = os.environ | {"SKLOPA_VLLM_URL": vllm.url}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "with the model in this process: True" in done.stdout
+    assert done.stdout.count("token for token as the estimator does") == 2
+    assert "the bare model says" in done.stdout
 
 
 def test_verify_agrees_and_pieces_join_to_the_text(vllm, writer, expected):

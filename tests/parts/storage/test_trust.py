@@ -121,6 +121,7 @@ def test_a_forged_regressor_is_refused(all_four, changes):
         {"n_views": 10**9}, {"n_views": 0}, {"bottleneck": 10**9}, {"rank": 10**9},
         {"prompt_length": 10**9}, {"n_outputs": 10**9}, {"n_outputs": -1}, {"reserved": -1},
         {"pairs": "x"}, {"word_ids": (0,) * 99}, {"word_ids": ("a", "b")},
+        {"special_texts": (1,)}, {"special_texts": ("",)}, {"special_texts": 3},
         {"template": {"pattern": "{text.__class__}"}},
         {"template": {"pattern": 3}}, {"hook": 1}, {"backbone": "org/model"},
     ],

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,15 @@ def test_targets_are_text_too():
     )
     end = live_model(model.model).tokenizer.eos_token_id
     assert written.tokens[0].target.tolist().count(end) == 1  # the one that ends the target
+
+
+def test_tokens_of_the_model_are_stored_and_a_fit_goes_on_where_they_were_not():
+    model = LoPAGenerator(tiny.backbone("gpt2"), **SMALL, max_new_tokens=3).fit(TEXTS, TEXTS)
+    design = model._network.design
+    assert design.special_texts == ("[EOS]", "[UNK]")
+    model._network = model._network.of_design(replace(design, special_texts=()))
+    model.set_params(warm_start=True).fit(TEXTS, TEXTS)
+    assert model._network.design.special_texts == ()
 
 
 def _rows_and_targets(model, X, y):
