@@ -35,7 +35,7 @@ from pathlib import Path
 import compare
 import generate
 import numpy as np
-from harness import Runs, machine, mean_of, print_header, print_row, read_labelled
+from harness import Runs, machine, mean_of, print_header, print_row, read_labelled, save_plain
 
 MODELS = ["minilm", "smollm2", "gemma"]
 # What is asked of a decoder about a text, and the word that answers for each label.
@@ -88,7 +88,7 @@ def gemma_folder(folder):
 
     Expanding takes minutes, most of them for the vocabulary, so it is done once.
     """
-    from sklopa import Backbone, load_model
+    from sklopa import Backbone
 
     if not folder:
         sys.exit("--gemma-dir names the folder that Gemma is downloaded into, some 1.5 GB")
@@ -96,8 +96,7 @@ def gemma_folder(folder):
     if not expanded.exists():
         whole = joined_gemma(Path(folder))
         described = Backbone(whole.parent, gguf_file=whole.name, dtype="float32")
-        for part in load_model(described):
-            part.save_pretrained(partial)
+        save_plain(described, partial)
         partial.rename(expanded)
     return expanded
 
