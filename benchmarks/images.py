@@ -3,7 +3,9 @@
     python benchmarks/images.py
 
 needs no download: it first trains a small vision transformer on scikit-learn's digits 0 to 4,
-freezes it, and then compares on digits 5 to 9, which it has never seen.
+freezes it, and then compares on digits 5 to 9, which it has never seen. With `--task turned` it
+is trained on one half of all digits, lying on their side and dark on light, and reads the other
+half, which stand and are light on dark.
 
     python benchmarks/images.py --model google/vit-base-patch16-224-in21k --data-dir DIR
 
@@ -25,6 +27,10 @@ from harness import Runs, machine, mean_of, print_header, print_row
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
+TASKS = {
+    "classes": "digits 5 to 9, on a transformer trained on digits 0 to 4",
+    "turned": "digits, on a transformer trained on others that lie and are dark on light",
+}
 METHODS = {
     "linear probe": {"prompt_length": 0},
     "VPT-shallow": {"rank": 0},
@@ -118,7 +124,10 @@ def load_task(options, seed):
         return (*read_folder(options, "train", seed), *read_folder(options, "test", seed))
     from small_vit import digits
 
-    images, labels = digits(range(5, 10))
+    if options.task == "turned":
+        images, labels = digits(range(10), slice(1, None, 2))
+    else:
+        images, labels = digits(range(5, 10))
     parts = train_test_split(images, labels, test_size=0.5, stratify=labels, random_state=seed)
     X_train, X_test, y_train, y_test = parts
     keep = options.rows or len(X_train)
@@ -157,9 +166,28 @@ def run(options, method, seed):
     }
 
 
+def pretrained(options):
+    """Folder of the transformer that the task goes with, trained if it is not there."""
+    from small_vit import pretrain
+
+    folder = Path(tempfile.gettempdir(), f"sklopa-digits-vit-{options.pretrain_epochs}")
+    how = {}
+    if options.task == "turned":
+        folder = folder.with_name(f"{folder.name}-turned")
+        how = {"classes": range(10), "every": slice(0, None, 2), "change": lying_dark_on_light}
+    if not (folder / "preprocessor_config.json").exists():
+        pretrain(folder, epochs=options.pretrain_epochs, **how)
+    return str(folder)
+
+
+def lying_dark_on_light(images):
+    return 1 - np.rot90(images, axes=(1, 2))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="hub id or folder; default: trained here on digits 0 to 4")
+    parser.add_argument("--model", help="hub id or folder; default: trained here")
+    parser.add_argument("--task", choices=TASKS, default="classes")
     parser.add_argument("--data-dir", help="folder with train/CLASS/* and test/CLASS/*")
     parser.add_argument("--rows", type=int, default=0, help="training rows; 0 takes all")
     parser.add_argument("--epochs", type=int, default=40)
@@ -169,15 +197,8 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0)
     runs = Runs(run, parser)
     options = runs.options
-    change = {}
-    if not options.model:
-        folder = Path(tempfile.gettempdir(), f"sklopa-digits-vit-{options.pretrain_epochs}")
-        if not (folder / "preprocessor_config.json").exists():
-            from small_vit import pretrain
-
-            pretrain(folder, epochs=options.pretrain_epochs)
-        change = {"model": str(folder)}
-    task = options.data_dir or "digits 5 to 9, on a transformer trained on digits 0 to 4"
+    change = {} if options.model else {"model": pretrained(options)}
+    task = options.data_dir or TASKS[options.task]
     print(f"{task}, {options.seeds} seeds, {options.epochs} epochs; {machine()}\n")
     print_header("method", "accuracy", "spread", "parameters", "s to fit", "learning rate")
     first = options.first_seed

@@ -85,7 +85,7 @@ def prompt_rows(
         rows = None
     else:
         first, later = (prompt, None) if prompt.ndim == 3 else (prompt[:, 0], prompt[:, 1:])
-        where = torch.full((len(prompt),), start, device=prompt.device)
+        where = torch.full((prompt.shape[0],), start, dtype=torch.int64, device=prompt.device)
         rows = _Rows(later, where, None, first)
     with _entering(rows, layers, biases):
         yield
@@ -220,7 +220,7 @@ def _making_room(rows: _Rows) -> Any:
         if _ROWS.get() is not rows or rows.first is None:
             return None
         at, n = int(rows.start[0]), rows.first.shape[1]
-        for dim in (-1, -2):
+        for dim in (out.ndim - 1, out.ndim - 2):
             before, behind = out.split([at, out.shape[dim] - at], dim=dim)
             nothing = torch.zeros_like(out.narrow(dim, 0, 1)).repeat_interleave(n, dim=dim)
             out = torch.cat([before, nothing, behind], dim=dim)

@@ -139,7 +139,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         first, later = (prompt, None) if prompt.ndim == 3 else (prompt[:, 0], prompt[:, 1:])
         states, n, n_rows = states.to(self.dtype), self.n_prefix, first.shape[1]
         whole = torch.cat([states[:, :n], first.to(self.dtype), states[:, n:]], dim=1)
-        start = torch.full((len(whole),), n, device=whole.device)
+        start = torch.full((whole.shape[0],), n, dtype=torch.int64, device=whole.device)
         biases, values = self.family.biases(self.base), pixels.values.to(self.dtype)
         arguments = self.family.arguments(self.base, values)
         above = self._above

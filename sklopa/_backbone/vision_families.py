@@ -44,7 +44,7 @@ def _own_head(tower: Any, states: Any) -> Any:
 def _in_order(tower: Any, pixels: Any) -> Any:
     """Without it, a masked autoencoder shuffles its patches even where it masks none."""
     n_patches = tower.embeddings.patch_embeddings.num_patches
-    return {"noise": pixels.new_ones(len(pixels), n_patches).cumsum(dim=1)}
+    return {"noise": pixels.new_ones(pixels.shape[0], n_patches).cumsum(dim=1)}
 
 
 def _relative_biases(tower: Any) -> Any:

@@ -7,6 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sklopa._estimators.classifying import ClassifierBase
+from sklopa._estimators.onnx import OnnxMixin
 from sklopa._estimators.parameters import replaced
 from sklopa._inputs.images import Images, check_images
 from sklopa._loading.description import Backbone
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @public("sklopa")
 @dataclass(eq=False, repr=False)
-class LoPAImageClassifier(ClassifierBase):
+class LoPAImageClassifier(OnnxMixin, ClassifierBase):
     """Classify images with a frozen vision transformer and a soft prompt for each image.
 
     P learned rows stand between the class token and the patches of the embedded image. With

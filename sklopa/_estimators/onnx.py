@@ -18,16 +18,15 @@ class OnnxMixin:
 
     n_features_in_: int
     n_outputs_: int
-    nulls: str
     _fitted_task: Any
 
     @in_own_modes
     def to_onnx(self, path: str | PathLike) -> None:
         """Write the whole pipe as one ONNX graph, which `OnnxPredictor` reads without torch.
 
-        The graph goes from token ids to probabilities, or to numbers. Beside it come the frozen
-        weights, the tokenizer, and what says how they are read. Graphs over one model in one folder
-        share one file of its weights.
+        The graph goes from token ids, or pixels, to probabilities, or to numbers. Beside it come
+        the frozen weights, the tokenizer, and what says how they are read. Graphs over one model in
+        one folder share one file of its weights.
 
         Parameters
         ----------
@@ -40,7 +39,8 @@ class OnnxMixin:
             Before `fit`.
         UnsupportedBackbone
             If the backbone is not held in float32, an encoder of its own makes the instance
-            embeddings, or the tokenizer is written in Python.
+            embeddings, the tokenizer is written in Python, or the image processor does more than
+            resize, cut and scale.
         MissingDependency
             If the package onnx is not installed.
         NotWritten
@@ -61,7 +61,7 @@ class OnnxMixin:
             "several_labels": bool(getattr(self, "_is_multilabel", False)),
             "n_columns": self.n_features_in_,
             "n_outputs": self.n_outputs_ if classes is None else len(classes),
-            "nulls": self.nulls,
+            "nulls": getattr(self, "nulls", "error"),
             "names": None if names is None else [str(name) for name in names],
         }
 

@@ -1,9 +1,10 @@
-"""The pipe from token ids to what a task decides on, as one module of tensors alone."""
+"""The pipe from tokens, or pixels, to what a task decides on, as one module of tensors alone."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,17 @@ from sklopa._backbone.language import as_language_model
 from sklopa._batches.rows import Batch, Views
 from sklopa._embedding.instance import as_views, compared, read_instances
 from sklopa._network.fitted import FittedNetwork
-from sklopa._tokens.batch import TokenBatch
+from sklopa._tokens.batch import AnyBatch, TokenBatch
+from sklopa._tokens.pixels import PixelBatch
 
 # The texts that a graph reads, each as ids, mask and perhaps types: what stands behind the prompt,
 # and the texts by themselves, which instance embeddings are made of.
 ROW, TEXT, PAIR = "row", "text", "pair"
+PIXELS = "row_pixels"
 
 
-class OnnxGraph(nn.Module):
-    """Everything between tokens and outputs, with the frozen model in it.
+class OnnxGraph(nn.Module, ABC):
+    """Everything between tokens, or pixels, and outputs, with the frozen model in it.
 
     Parameters
     ----------
@@ -34,12 +37,40 @@ class OnnxGraph(nn.Module):
         super().__init__()
         self.design, self.finish = fitted.design, finish
         self.task = fitted.live().eval()
-        self.frozen = as_language_model(self.task.frozen)
+        self.frozen = self.task.frozen
         # Held as modules, so that their weights are initializers of the graph and no constants.
         self.base = self.frozen.base
         self.above = self.frozen._above if self.design.prompt_layer else None
-        self.whole = None if self.design.word_ids is None else self.frozen.model
-        self.with_types = self.frozen.reader(None).with_types
+
+    @property
+    @abstractmethod
+    def inputs(self) -> list[str]:
+        """Names of the tensors that `forward` takes, in their order."""
+
+    @property
+    @abstractmethod
+    def axes(self) -> dict[str, dict[int, str]]:
+        """Names of the axes of the inputs that have any length."""
+
+    @abstractmethod
+    def example(self) -> tuple[Tensor, ...]:
+        """Tensors that the graph can be traced with."""
+
+    def _views_of(self, tokens: AnyBatch) -> Views:
+        plain = self.frozen.plain
+        if self.design.n_views == 1:
+            return Views(read_instances(plain, tokens))
+        return as_views(plain, plain.unprompted(tokens), tokens)
+
+
+class TextGraph(OnnxGraph):
+    """From token ids on."""
+
+    def __init__(self, fitted: FittedNetwork, finish: Any) -> None:
+        super().__init__(fitted, finish)
+        frozen = as_language_model(self.frozen)
+        self.whole = None if self.design.word_ids is None else frozen.model
+        self.with_types = frozen.reader(None).with_types
 
     @property
     def texts(self) -> list[str]:
@@ -51,9 +82,12 @@ class OnnxGraph(nn.Module):
 
     @property
     def inputs(self) -> list[str]:
-        """Names of the tensors that `forward` takes, in their order."""
         parts = ["ids", "mask", "types"] if self.with_types else ["ids", "mask"]
         return [f"{text}_{part}" for text in self.texts for part in parts]
+
+    @property
+    def axes(self) -> dict[str, dict[int, str]]:
+        return {name: {0: "rows", 1: name.rpartition("_")[0]} for name in self.inputs}
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """What the task decides on, (B, C); tensors (B, T), int64, as `inputs` names them."""
@@ -82,14 +116,7 @@ class OnnxGraph(nn.Module):
             return Views(last)
         return Views(last, compared(first.earlier, second.earlier))
 
-    def _views_of(self, tokens: TokenBatch) -> Views:
-        plain = cast(Any, self.frozen.plain)
-        if self.design.n_views == 1:
-            return Views(read_instances(plain, tokens))
-        return as_views(plain, plain.unprompted(tokens), tokens)
-
     def example(self, n_rows: int = 3, n_tokens: int = 7) -> tuple[Tensor, ...]:
-        """Tensors that the graph can be traced with."""
         ids = torch.arange(n_rows * n_tokens).reshape(n_rows, n_tokens) % 7 + 1
         template = self.design.template
         if template is not None and template.mask_id is not None:
@@ -97,3 +124,30 @@ class OnnxGraph(nn.Module):
         mask = torch.from_numpy(np.tri(n_rows, n_tokens, n_tokens - n_rows, dtype=np.int64))
         parts = {"ids": ids, "mask": mask, "types": torch.zeros_like(ids)}
         return tuple(parts[name.rpartition("_")[2]].clone() for name in self.inputs)
+
+
+class ImageGraph(OnnxGraph):
+    """From pixels on, all images of one shape.
+
+    Parameters
+    ----------
+    shape : (3, height, width)
+    """
+
+    inputs = [PIXELS]
+    axes = {PIXELS: {0: "rows"}}
+
+    def __init__(self, fitted: FittedNetwork, finish: Any, shape: tuple[int, ...]) -> None:
+        super().__init__(fitted, finish)
+        self.shape = shape
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """What the task decides on, (B, C); pixels (B, 3, height, width)."""
+        batch, views = PixelBatch(pixels), Views(pixels[:, 0, 0, :0])
+        if self.design.is_probe or self.design.reads_instances:
+            views = self._views_of(batch)
+        tokens = None if self.design.is_probe else batch
+        return self.finish(self.task(Batch(tokens=tokens, views=views)))
+
+    def example(self) -> tuple[Tensor, ...]:
+        return (torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1).expand(3, *self.shape).clone(),)

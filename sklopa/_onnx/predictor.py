@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,15 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 
 from sklopa._inputs.columns import check_same_columns
-from sklopa._inputs.texts import check_texts
 from sklopa._onnx import read
-from sklopa._onnx.tokenizer import FileTokenizer
+from sklopa._onnx.feeds import FEEDS
 from sklopa._onnx.weights import SharedWeights, shared_weights
 from sklopa._public import public
 from sklopa._storage.single_values import as_refused, refused
-from sklopa._tokens.template import Template
-from sklopa._tokens.texts import TextReader
-from sklopa._tokens.tokens import Tokens
 from sklopa._tokens.truncation import Truncation
 
 # Where ONNX Runtime looks for external data of a graph that it is given as bytes.
 _FOLDER = "session.model_external_initializers_file_folder_path"
-_BATCH_ROWS = 32
 _BLOCK_ROWS = 8192
 
 
@@ -69,7 +63,8 @@ class OnnxPredictor:
         self._manifest = read.read_manifest(self.path)
         self._weights = shared_weights(read.check_beside(self.path, self._manifest, "weights"))
         self._session = _session(self.path, self._manifest, self._weights, n_threads)
-        self._readers = _readers(self.path, self._manifest)
+        self._feed: Any = FEEDS[self._manifest["reads"]](self.path, self._manifest)
+        _check_inputs(self.path, self._manifest, self._session, self._feed)
         labels = self._manifest["classes"]
         if labels is not None:
             self.classes_ = read.as_array(labels)
@@ -80,7 +75,7 @@ class OnnxPredictor:
         Parameters
         ----------
         X : array-like of shape (n,) or (n, 2)
-            Texts, or pairs of texts.
+            Texts, pairs of texts, or images, as the estimator takes them.
 
         Returns
         -------
@@ -106,63 +101,20 @@ class OnnxPredictor:
     def _outputs(self, X: Any) -> np.ndarray:
         """What the graph returns for each row, (n, C)."""
         manifest = self._manifest
-        inputs = check_texts(X, manifest["nulls"])
+        inputs = self._feed.check(X)
         check_same_columns(inputs, manifest["n_columns"], manifest["names"], "OnnxPredictor")
         out = np.empty((len(inputs), manifest["n_outputs"]), dtype=np.float32)
         truncation = Truncation()
         for start in range(0, len(inputs), _BLOCK_ROWS):
-            rows = inputs.rows[start : start + _BLOCK_ROWS]
-            read_rows, cut = self._read(rows)
+            feeds, cut = self._feed.feeds(inputs.rows[start : start + _BLOCK_ROWS])
             truncation += cut
-            for chosen in _batches(next(iter(read_rows.values()))):
-                fed = dict(self._fed(read_rows, chosen))
-                found = self._session.run(None, fed)[0]
+            for chosen, tensors in feeds:
+                found = self._session.run(None, tensors)[0]
                 if found.shape != (len(chosen), manifest["n_outputs"]):
                     raise refused(f"{self.path.name} returns other columns than it says")
                 out[start + chosen] = found
         truncation.warn()
         return out
-
-    def _read(self, rows: Sequence[Any]) -> tuple[dict[str, list[Tokens]], Truncation]:
-        """Tokens of each text that the graph reads, and how many lost their end."""
-        columns = {"row": rows, "text": rows, "pair": rows}
-        if isinstance(rows[0], tuple):
-            firsts, seconds = zip(*rows, strict=True)
-            columns = {"row": rows, "text": list(firsts), "pair": list(seconds)}
-        found, cut = {}, 0
-        for i, (name, reader) in enumerate(self._readers.items()):
-            found[name], n_cut = reader.read(columns[name])
-            cut = n_cut if i == 0 else cut
-        limit = next(iter(self._readers.values())).max_tokens
-        side = self._manifest["reading"]["truncation_side"]
-        return found, Truncation(cut, len(rows), limit, side)
-
-    def _fed(
-        self, rows: dict[str, list[Tokens]], chosen: np.ndarray
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        for name, tokens in rows.items():
-            ids, mask = _padded([tokens[i].ids for i in chosen])
-            found = {"ids": ids, "mask": mask}
-            if self._manifest["reading"]["with_types"]:
-                found["types"], _ = _padded([tokens[i].types for i in chosen])
-            for part, values in found.items():
-                yield f"{name}_{part}", values
-
-
-def _readers(path: Path, manifest: dict[str, Any]) -> dict[str, TextReader]:
-    """What reads each text of the graph, that behind the prompt first."""
-    reading = manifest["reading"]
-    file = read.check_beside(path, manifest, "tokenizer")
-    text = file.read_text(encoding="utf-8")
-    tokenizer = FileTokenizer(text, reading["stand_in"], reading["truncation_side"])
-    template = reading["template"] and Template(**reading["template"])
-    return {
-        name: TextReader(
-            tokenizer, name=("onnx", file.name), max_tokens=limit, with_types=reading["with_types"],
-            template=template if name == "row" else None, special_tokens=reading["special_tokens"],
-        )
-        for name, limit in reading["limits"].items()
-    }  # fmt: skip
 
 
 def _session(
@@ -183,26 +135,14 @@ def _session(
         )
     except Exception as error:  # the runtime's errors are of many kinds
         raise as_refused(error) from error
-    asked = {name.rpartition("_")[0] for name in manifest["inputs"]}
-    if {put.name for put in session.get_inputs()} != {*manifest["inputs"]} or asked != {
-        *manifest["reading"]["limits"]
-    }:
-        raise refused(f"{path.name} reads other texts than its description says")
     return session
 
 
-def _padded(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of tokens under each other, (B, T), and where there is one, (B, T)."""
-    values = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
-    mask = np.zeros_like(values)
-    for i, row in enumerate(rows):
-        values[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    return values, mask
-
-
-def _batches(rows: Sequence[Tokens]) -> Iterator[np.ndarray]:
-    """Indices that cover all rows, those of like length together."""
-    order = np.argsort([-len(row) for row in rows], kind="stable")
-    for start in range(0, len(order), _BATCH_ROWS):
-        yield order[start : start + _BATCH_ROWS]
+def _check_inputs(path: Path, manifest: dict[str, Any], session: Any, feed: Any) -> None:
+    """Refuse a graph that reads other tensors than are made for it."""
+    shapes = {
+        put.name: tuple(n if type(n) is int else None for n in put.shape)
+        for put in session.get_inputs()
+    }
+    if shapes != feed.shapes or shapes.keys() != {*manifest["inputs"]}:
+        raise refused(f"{path.name} reads other inputs than its description says")

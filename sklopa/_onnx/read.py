@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sklopa._cache.content import sha256_of
+from sklopa._onnx.preparation import Preparation
 from sklopa._storage import files
 from sklopa._storage.single_values import refused
 from sklopa._storage.trust import check_template
@@ -22,7 +23,7 @@ _BESIDE = {
     "weights": re.compile(r"weights-[0-9a-f]{16}\.safetensors"),
     "tokenizer": re.compile(r"tokenizer-[0-9a-f]{16}\.json"),
 }
-_INPUT = re.compile(r"(row|text|pair)_(ids|mask|types)")
+_INPUT = re.compile(r"(row|text|pair)_(ids|mask|types)|row_pixels")
 _MOST_GRAPH_BYTES = 1 << 31  # of a protobuf message
 
 
@@ -55,12 +56,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise refused(f"{manifest_file(path).name} differs from its own hash")
     if manifest.get("format") != FORMAT:
         raise refused(f"format {manifest.get('format')!r} is not known here, only {FORMAT}")
-    if problem := next((name for name, fine in _RULES.items() if not fine(manifest.get(name))), ""):
-        raise refused(f"{problem} is {str(manifest.get(problem))[:80]!r}")
+    _check_rules(manifest, _RULES)
+    _check_rules(manifest, _READING_RULES[manifest["reads"]])
     labels = manifest["classes"]
     if labels is not None and len(labels["values"]) != manifest["n_outputs"]:
         raise refused(f"{len(labels['values'])} labels and {manifest['n_outputs']} outputs")
     return manifest
+
+
+def _check_rules(manifest: dict[str, Any], rules: dict[str, Any]) -> None:
+    """Refuse a manifest that has another value than it may have."""
+    for name, fine in rules.items():
+        if not fine(manifest.get(name)):
+            raise refused(f"{name} is {str(manifest.get(name))[:80]!r}")
 
 
 def read_graph(path: Path, manifest: dict[str, Any]) -> bytes:
@@ -124,6 +132,13 @@ def _is_reading(value: Any) -> bool:
     )
 
 
+def _is_preparation(value: Any) -> bool:
+    try:
+        return Preparation.from_dict(value).shape is not None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def _is_template(value: Any) -> bool:
     if not isinstance(value, dict) or value.keys() != {field.name for field in fields(Template)}:
         return False
@@ -148,10 +163,9 @@ def _is_labels(value: Any) -> bool:
 _RULES: dict[str, Any] = {
     "graph": lambda v: isinstance(v, dict) and isinstance(v.get("sha256"), str),
     "weights": _is_file("weights"),
-    "tokenizer": _is_file("tokenizer"),
+    "reads": lambda v: v in ("texts", "images"),
     "inputs": lambda v: isinstance(v, list) and len(v) > 0
     and all(isinstance(name, str) and _INPUT.fullmatch(name) for name in v),
-    "reading": _is_reading,
     "classes": _is_labels,
     "several_labels": lambda v: type(v) is bool,
     "n_columns": lambda v: v in (1, 2) and type(v) is int,
@@ -160,3 +174,7 @@ _RULES: dict[str, Any] = {
     "names": lambda v: v is None
     or (isinstance(v, list) and all(isinstance(name, str) for name in v)),
 }  # fmt: skip
+_READING_RULES: dict[str, dict[str, Any]] = {
+    "texts": {"tokenizer": _is_file("tokenizer"), "reading": _is_reading},
+    "images": {"reading": _is_preparation},
+}

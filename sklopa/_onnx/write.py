@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 import torch
 
 from sklopa._backbone.language import as_language_model
+from sklopa._inputs.images import Picture
 from sklopa._network.prepare import token_limit
-from sklopa._onnx.graph import ROW, OnnxGraph
+from sklopa._onnx.graph import ROW, ImageGraph, OnnxGraph, TextGraph
+from sklopa._onnx.preparation import Preparation
 from sklopa._onnx.read import FORMAT, graph_file, manifest_file
 from sklopa._onnx.weights import header_of
 from sklopa._storage import files
@@ -43,31 +48,31 @@ def write_onnx(fitted: FittedTask, path: Path, described: dict[str, Any]) -> Non
     Raises
     ------
     UnsupportedBackbone
-        If the pipe cannot be put into one graph, or the tokenizer into one file.
+        If the pipe cannot be put into one graph, the tokenizer into one file, or the preparation
+        of images into numbers.
     MissingDependency, NotWritten
     """
     _check(fitted)
-    graph = OnnxGraph(fitted.network, fitted.task.reported)
+    graph, reading = _graph_and_reading(fitted)
     model = _traced(graph)
-    weights = _take_out(model, graph)
-    tokenizer = _tokenizer_text(fitted).encode()
-    beside = {_named("weights", weights, "safetensors"): weights,
-              _named("tokenizer", tokenizer, "json"): tokenizer}  # fmt: skip
-    names = dict(zip(("weights", "tokenizer"), beside, strict=True))
+    content = {"weights": _take_out(model, graph)}
+    if fitted.reads == "texts":
+        content["tokenizer"] = _tokenizer_text(fitted).encode()
+    names = {kind: _named(kind, data) for kind, data in content.items()}
     data = model.SerializeToString(deterministic=True)
     manifest = {
-        "format": FORMAT, "sklopa": __version__, "inputs": graph.inputs,
+        "format": FORMAT, "sklopa": __version__, "inputs": graph.inputs, "reads": fitted.reads,
         "graph": {"sha256": hashlib.sha256(data).hexdigest()},
-        **{kind: {"file": name, "sha256": hashlib.sha256(beside[name]).hexdigest()}
+        **{kind: {"file": name, "sha256": hashlib.sha256(content[kind]).hexdigest()}
            for kind, name in names.items()},
-        "reading": _reading(fitted, graph), **described,
+        "reading": reading, **described,
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with writing_at(path):
-            for name, content in beside.items():
+            for kind, name in names.items():
                 if not (path.parent / name).exists():
-                    files.put(path.parent / name, content)
+                    files.put(path.parent / name, content[kind])
             files.put(graph_file(path), data)
             files.put(manifest_file(path), files.seal(manifest))
     except OSError as error:
@@ -76,7 +81,7 @@ def write_onnx(fitted: FittedTask, path: Path, described: dict[str, Any]) -> Non
 
 def _check(fitted: FittedTask) -> None:
     design, owner = fitted.network.design, fitted.owner
-    frozen = as_language_model(fitted.network.live().frozen)
+    frozen = fitted.network.live().frozen
     reason = None
     if design.encoder != design.backbone or design.train_encoder:
         reason = "it has an encoder of its own; fit it with encoder=None, train_encoder=False"
@@ -88,6 +93,17 @@ def _check(fitted: FittedTask) -> None:
         raise UnsupportedBackbone(f"{owner} cannot be written as ONNX: {reason}.")
 
 
+def _graph_and_reading(fitted: FittedTask) -> tuple[OnnxGraph, dict[str, Any]]:
+    """The graph, and how what users hold becomes what it reads."""
+    network, finish = fitted.network, fitted.task.reported
+    if fitted.reads == "texts":
+        texts = TextGraph(network, finish)
+        return texts, _reading(fitted, texts)
+    preparation = _preparation(fitted)
+    assert preparation.shape is not None  # it was checked
+    return ImageGraph(network, finish, preparation.shape), preparation.as_dict()
+
+
 def _traced(graph: OnnxGraph) -> Any:
     """The graph as ONNX has it."""
     try:
@@ -96,16 +112,51 @@ def _traced(graph: OnnxGraph) -> Any:
         raise MissingDependency(
             "Writing ONNX needs the package onnx: pip install onnx onnxruntime."
         ) from error
-    axes = {name: {0: "rows", 1: name.rpartition("_")[0]} for name in graph.inputs}
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        _known_positions(graph),
+    ):
         warnings.simplefilter("ignore")  # of values that are constant for these shapes, as meant
         target = Path(folder, "graph.onnx")
         torch.onnx.export(
             graph.eval(), graph.example(), str(target), input_names=graph.inputs,
-            output_names=["outputs"], dynamic_axes=axes | {"outputs": {0: "rows"}},
+            output_names=["outputs"], dynamic_axes=graph.axes | {"outputs": {0: "rows"}},
             opset_version=17, do_constant_folding=False, dynamo=False,
         )  # fmt: skip
         return onnx.load(str(target))
+
+
+@contextmanager
+def _known_positions(graph: OnnxGraph) -> Iterator[None]:
+    """Within this context, and this trace, positions of patches are constants.
+
+    Towers fit them to the size of an image by operations that ONNX has not, even where they fit.
+    """
+    with ExitStack() as stack:
+        if isinstance(graph, ImageGraph):
+            for module in graph.base.modules():
+                part: Any = module
+                if hasattr(part, "interpolate_pos_encoding"):
+                    part.interpolate_pos_encoding = _remembering(part.interpolate_pos_encoding)
+                    stack.callback(part.__delattr__, "interpolate_pos_encoding")
+            graph(*graph.example())
+        yield
+
+
+def _remembering(interpolate: Callable[..., Any]) -> Callable[..., Any]:
+    """The same; a trace is given what was made for the same size before it."""
+    known: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def positions(embeddings: Any, *size: Any) -> Any:
+        key = tuple(map(int, size))
+        if not torch.jit.is_tracing():
+            known[key] = interpolate(embeddings, *size)
+            return known[key]
+        return known[key] if key in known else interpolate(embeddings, *size)
+
+    return positions
 
 
 def _take_out(model: Any, graph: OnnxGraph) -> bytes:
@@ -132,8 +183,7 @@ def _take_out(model: Any, graph: OnnxGraph) -> bytes:
         if tensor.name in names:
             tensor.name = names[tensor.name]
             begin, end = entries[tensor.name]["data_offsets"]
-            set_external_data(tensor, _named("weights", data, "safetensors"), start + begin,
-                              end - begin)  # fmt: skip
+            set_external_data(tensor, _named("weights", data), start + begin, end - begin)
             tensor.ClearField("raw_data")
             tensor.data_location = TensorProto.EXTERNAL
         kept[tensor.name] = tensor
@@ -154,8 +204,49 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
                 _rename(attribute.g, names)
 
 
-def _named(kind: str, data: bytes, suffix: str) -> str:
+def _named(kind: str, data: bytes) -> str:
+    suffix = {"weights": "safetensors", "tokenizer": "json"}[kind]
     return f"{kind}-{hashlib.sha256(data).hexdigest()[:16]}.{suffix}"
+
+
+def _preparation(fitted: FittedTask) -> Preparation:
+    """How images become pixels without transformers; tried on images of several shapes.
+
+    Raises
+    ------
+    UnsupportedBackbone
+        If they would become others than with the model's image processor.
+    """
+    frozen: Any = fitted.network.live().frozen
+    processor, name = frozen.processor, type(frozen.processor).__name__
+    try:
+        preparation = Preparation.of(processor.to_dict())
+    except (KeyError, TypeError, ValueError, StopIteration):
+        preparation = None
+    if preparation is not None and preparation.shape is None:
+        raise UnsupportedBackbone(
+            f"{fitted.owner} cannot be written as ONNX: its image processor {name} leaves images "
+            "with different sizes. Use one that makes all images of one size."
+        )
+    if preparation is None or not _same(preparation, frozen.reader()):
+        raise UnsupportedBackbone(
+            f"{fitted.owner} cannot be written as ONNX: its image processor {name} does more to an "
+            "image than resize it with Pillow, cut out its middle, and scale its values."
+        )
+    return preparation
+
+
+def _same(preparation: Preparation, reader: Any) -> bool:
+    """Whether images become the same pixels in both ways."""
+    assert preparation.shape is not None
+    _, height, width = preparation.shape
+    random = np.random.RandomState(0)
+    for shape in ((height, width), (2 * height + 3, width + 8), (height // 2 + 1, 3 * width)):
+        picture = Picture(random.randint(0, 256, size=(*shape, 3)).astype(np.uint8))
+        wanted, found = reader.values([picture])[0], preparation(picture)
+        if wanted.shape != found.shape or not np.allclose(wanted, found, rtol=0, atol=1e-5):
+            return False
+    return True
 
 
 def _tokenizer_text(fitted: FittedTask) -> str:
@@ -169,7 +260,7 @@ def _tokenizer_text(fitted: FittedTask) -> str:
     return backend.to_str()
 
 
-def _reading(fitted: FittedTask, graph: OnnxGraph) -> dict[str, Any]:
+def _reading(fitted: FittedTask, graph: TextGraph) -> dict[str, Any]:
     """How texts become tokens."""
     design = fitted.network.design
     frozen = as_language_model(fitted.network.live().frozen)
