@@ -109,9 +109,10 @@ def calibration_error(p, hits, n_bins=15):
 
 
 def estimator(options, seed, **parameters):
-    """Our classifier with its defaults and these parameters."""
-    model = {"model": options.model} if options.model else {}
-    return LoPAClassifier(**model, **parameters, random_state=seed)
+    """Our classifier with its defaults, a caller's epochs and batches, and these parameters."""
+    given = dict(getattr(options, "budget", {}))
+    given |= {"model": options.model} if options.model else {}
+    return LoPAClassifier(**given | parameters, random_state=seed)
 
 
 def probe(options, n_views, texts, labels, seed):

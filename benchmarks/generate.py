@@ -9,6 +9,7 @@ and what has to go in. All methods get the same rows, epochs, batch and texts. L
 """
 
 import argparse
+import copy
 import pickle
 import time
 from pathlib import Path
@@ -93,9 +94,15 @@ def scores(task, texts, references):
 
 
 def fit_lora(like, sources, targets, rate, seed):
-    """LoRA (r = 8) on query and value, through `peft`, for the epochs and batch of `like`.
+    """LoRA on a language model: the backbone with what was learned, and the figures of the run."""
+    return fine_tune(like, sources, targets, loss_of_targets, rate, seed, lora=True)
 
-    Gives the backbone with the learned weights merged in, and the figures of the run.
+
+def fine_tune(like, sources, targets, loss, rate, seed, *, lora):
+    """LoRA (r = 8) on query and value, through `peft`, or all weights.
+
+    With the epochs and batch of the estimator `like`. Gives the backbone with the learned weights
+    merged in, and the figures of the run.
     """
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
@@ -104,14 +111,16 @@ def fit_lora(like, sources, targets, rate, seed):
     from sklopa import Backbone, load_model
 
     torch.manual_seed(seed)
-    loaded, tokenizer = load_model(like.model)
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.05,
-        target_modules=["q_proj", "v_proj"],
-    )  # fmt: skip
-    model = get_peft_model(loaded, config).train()
+    shared, tokenizer = load_model(like.model)
+    model = copy.deepcopy(shared).requires_grad_(True)
+    if lora:
+        config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.05,
+            target_modules=["q_proj", "v_proj"],
+        )  # fmt: skip
+        model = get_peft_model(model, config)
     rows = [tokenize(tokenizer, s, t) for s, t in zip(sources, targets, strict=True)]
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [p for p in model.train().parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=rate)
     n_steps = like.max_iter * -(-len(rows) // like.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, n_steps // 10, n_steps)
@@ -120,16 +129,21 @@ def fit_lora(like, sources, targets, rate, seed):
         order = torch.randperm(len(rows)).tolist()
         for start in range(0, len(rows), like.batch_size):
             batch = collate([rows[i] for i in order[start : start + like.batch_size]])
-            model(**batch, use_cache=False).loss.backward()
+            loss(model, batch).backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
     seconds = time.perf_counter() - started
     n_trained = sum(p.numel() for p in trained)
-    merged = model.merge_and_unload().eval()
+    model = (model.merge_and_unload() if lora else model).eval()
     figures = {"seconds": seconds, "parameters": n_trained, "bytes": 4 * n_trained}
-    return Backbone.from_objects(merged, tokenizer), figures
+    return Backbone.from_objects(model, tokenizer), figures
+
+
+def loss_of_targets(model, batch):
+    """Nats a target token."""
+    return model(**batch, use_cache=False).loss
 
 
 def tokenize(tokenizer, source, target):

@@ -1,6 +1,7 @@
 """What the benchmarks share: task files, runs in processes of their own, tables."""
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -26,6 +27,21 @@ def read_labelled(data_dir, task, split):
     pairs = "text_pair" in rows[0]
     texts = [(row["text"], row["text_pair"]) if pairs else row["text"] for row in rows]
     return texts, np.array([row["label"] for row in rows])
+
+
+def save_plain(described, folder):
+    """A decoder as a folder of plain weights, from whatever form it is installed in."""
+    import transformers
+
+    from sklopa import load_model
+
+    frozen, tokenizer = load_model(described)
+    config = copy.deepcopy(frozen.config)
+    config.__dict__.pop("quantization_config", None)
+    plain = transformers.AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(frozen.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def peak_mib():

@@ -28,14 +28,13 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 
 import httpx
 import numpy as np
-from harness import machine, print_header, print_row
+from harness import machine, print_header, print_row, save_plain
 
-from sklopa import Backbone, LoPAClassifier, LoPAGenerator, load_model
+from sklopa import Backbone, LoPAClassifier, LoPAGenerator
 from sklopa.serving import MultiTaskPredictor, PromptClient
 
 WORDS = ["harbour", "violin", "lantern", "meadow", "copper", "winter", "engine", "orchard"]
@@ -50,15 +49,7 @@ def make_texts(n, longest=30):
 
 def save_default(folder):
     """SmolLM2 in float32, from whatever form it is installed in."""
-    import transformers
-
-    frozen, tokenizer = load_model(Backbone(LoPAGenerator().model, dtype="float32"))
-    config = deepcopy(frozen.config)
-    config.__dict__.pop("quantization_config", None)
-    plain = transformers.AutoModelForCausalLM.from_config(config)
-    plain.load_state_dict(frozen.state_dict())
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_plain(Backbone(LoPAGenerator().model, dtype="float32"), folder)
 
 
 # ---------------------------------------------------------------------- in one process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -170,11 +170,27 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         allowed[special] = 0
         enough = n <= int(allowed.sum())
         ids = torch.multinomial(allowed, n, replacement=not enough, generator=generator)
+        return self._rows_of(ids)
+
+    def _rows_of(self, ids: Tensor) -> Tensor:
         return self.embed(ids.to(self.device)).float().cpu()
 
-    def prompt_start(self, n: int, generator: torch.Generator, *, deep: bool = False) -> Tensor:
-        """Where prompts start: (P, D), or (L, P, D) for all layers from that of the prompt on."""
+    def prompt_start(
+        self,
+        n: int,
+        generator: torch.Generator,
+        *,
+        deep: bool = False,
+        ids: Sequence[int] = (),
+    ) -> Tensor:
+        """Where prompts start: (P, D), or (L, P, D) for all layers from that of the prompt on.
+
+        At the first P of some tokens, which begin again where there are fewer; without any, at
+        words drawn at random.
+        """
         rows = self.vocabulary_rows(n, generator)
+        if ids:
+            rows = self._rows_of(torch.tensor([ids[i % len(ids)] for i in range(n)]))
         if not deep and self.prompt_layer == 0:
             return rows
         starts = torch.cat([rows.unsqueeze(0), self.deep_starts(rows)])[self.prompt_layer :]

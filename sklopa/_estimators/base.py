@@ -264,7 +264,8 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
 
         design = self._design(task, inputs)
         check_room(design, type(self).__name__, self._reads)
-        return FittedNetwork(design, {}, build_network(design, seed))
+        text = getattr(self, "initial_text", None)  # images have none
+        return FittedNetwork(design, {}, build_network(design, seed, text))
 
     def _design(self, task: Task, inputs: Inputs) -> Design:
         """The network that the parameters ask for."""
@@ -389,6 +390,9 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
                 yield "train_encoder=True", f"with {alike}: no prompt is made of an instance"
             elif self.encoder is not None:
                 yield "encoder", f"with {alike}: no prompt is made of an instance"
+        text = getattr(self, "initial_text", None)
+        if text is not None and self.prompt_length == 0:
+            yield f"initial_text={text!r}", "with prompt_length=0: there is no prompt to start"
         if self.checkpoint_every is not None and self.checkpoint_dir is None:
             yield f"checkpoint_every={self.checkpoint_every}", "without checkpoint_dir"
         if self.memory is not None and isinstance(self.model, LiveBackbone):

@@ -40,9 +40,10 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     ----------
     model : str, Path or Backbone, default="HuggingFaceTB/SmolLM2-135M-Instruct"
         The frozen backbone: a hub id, a local folder, or a :class:`Backbone` for its options.
-    prompt_length : int, default=10
+    prompt_length : int, default=50
         P >= 0, rows in front of the text. More rows can say more and cost time, since each is
-        read like a token. 0 means no prompt: the frozen model as it is.
+        read like a token, and room in what a server is sent. Texts want more of them than labels
+        do; a classifier has 10. 0 means no prompt: the frozen model as it is.
     rank : int, default=4
         0 <= R <= P, rank of the instance-dependent part. 0 makes one prompt for all texts,
         which is prompt tuning.
@@ -50,7 +51,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
         How the task prompt Z_S and the instance part Z_I = U V^T meet. "sigmoid" is the method:
         Z_S * sigmoid(Z_I). "add", "max" and "concat" use Z_I as it is; "concat" takes 2 P rows.
         "instance" drops Z_S, which is IDPG.
-    bottleneck : int, default=16
+    bottleneck : int, default=32
         H, hidden width of the two small networks that make U and V. Most trainable parameters are
         here: their number grows with H (2 E + R (P + D)).
     dropout : float, default=0.1
@@ -106,6 +107,10 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     special_tokens : bool, default=False
         Whether texts may hold tokens of the model, such as ``[SEP]`` or ``<|im_end|>``. Otherwise
         they are read as the text that they are, and cannot end a turn or forge a mask.
+    initial_text : str, default=None
+        Text whose tokens the rows of the prompt start at, as many as there are rows: from its
+        beginning again where it has fewer. An instruction, for instance, or rows that show what
+        is asked. None starts at words drawn at random.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0
@@ -169,6 +174,8 @@ class LoPAGenerator(BaseLoPA, TextParameters):
 
     model: str | PathLike | Backbone = replaced("model", "HuggingFaceTB/SmolLM2-135M-Instruct")
     _: KW_ONLY
+    prompt_length: int = replaced("prompt_length", 50)
+    bottleneck: int = replaced("bottleneck", 32)
     max_iter: int = replaced("max_iter", 5)
     batch_size: int = replaced("batch_size", 8)
     max_new_tokens: int = parameter(64, integer(1))

@@ -16,6 +16,7 @@ from sklopa._inputs.rules import (
     NONE,
     PATH,
     RANDOM_STATE,
+    WORDS,
     Rule,
     instance_of,
     integer,
@@ -105,6 +106,7 @@ class TextParameters(PromptParameters):
     max_length: int | None = parameter(None, integer(1) | NONE)
     nulls: str = parameter("error", one_of("error", "empty"))
     special_tokens: bool = parameter(False, BOOLEAN)
+    initial_text: str | None = parameter(None, WORDS | NONE)
 
 
 @dataclass(eq=False, repr=False)

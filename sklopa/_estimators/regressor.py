@@ -110,6 +110,10 @@ class LoPARegressor(
     special_tokens : bool, default=False
         Whether texts may hold tokens of the model, such as ``[SEP]`` or ``<|im_end|>``. Otherwise
         they are read as the text that they are, and cannot end a turn or forge a mask.
+    initial_text : str, default=None
+        Text whose tokens the rows of the prompt start at, as many as there are rows: from its
+        beginning again where it has fewer. An instruction, for instance, or rows that show what
+        is asked. None starts at words drawn at random.
     random_state : int, RandomState or None, default=None
         Same integer, same machine: same bits.
     verbose : int, default=0

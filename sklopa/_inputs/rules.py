@@ -100,6 +100,7 @@ RANDOM_STATE = (
     | instance_of(np.random.RandomState, named="a numpy RandomState")
     | NONE
 )
+WORDS = Rule("a text with words", lambda value: isinstance(value, str) and value.strip() != "")
 # An empty text ends every row before it begins.
 TEXTS = Rule(
     "a non-empty text or a list of non-empty texts",

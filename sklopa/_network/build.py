@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sklopa._backbone.frozen import Frozen
-from sklopa._backbone.language import FrozenLanguageModel
+from sklopa._backbone.language import FrozenLanguageModel, as_language_model
 from sklopa._embedding.trained import TrainedEncoder
 from sklopa._heads.head import Head
 from sklopa._heads.label_words import VerbalizerHead
@@ -23,14 +23,14 @@ from sklopa._prompt.low_rank import LowRankPrompt
 from sklopa.errors import InvalidArchive, InvalidParameter, UnsupportedBackbone
 
 
-def build_network(design: Design, seed: int = 0) -> LoPANetwork:
-    """A network with fresh weights drawn from `seed`."""
+def build_network(design: Design, seed: int = 0, initial_text: str | None = None) -> LoPANetwork:
+    """A network with fresh weights drawn from `seed`; the prompt may start at a text."""
     frozen = live_model(design.backbone).at_layer(design.prompt_layer)
     generator = torch.Generator().manual_seed(seed)
     encoder = live_model(design.encoder) if design.reads_instances else None
     return LoPANetwork(
         frozen,
-        prompt=_fresh_prompt(design, frozen, encoder, generator),
+        prompt=_fresh_prompt(design, frozen, encoder, generator, initial_text),
         head=_fresh_head(design, frozen, encoder),
         encoder=TrainedEncoder(encoder) if encoder and design.train_encoder else None,
         embedder=encoder,
@@ -110,11 +110,18 @@ def _fresh_prompt(
     frozen: Frozen[Any],
     encoder: Frozen[Any] | None,
     generator: torch.Generator,
+    initial_text: str | None,
 ) -> LowRankPrompt | DeepPrompt | None:
     if design.prompt_length == 0:
         return None
     deep = design.depth == "deep"
-    rows = frozen.prompt_start(design.prompt_length, generator, deep=deep)
+    if initial_text is None:
+        rows = frozen.prompt_start(design.prompt_length, generator, deep=deep)
+    else:
+        frozen = as_language_model(frozen)
+        reader = frozen.reader(None, special_tokens=design.special_tokens)
+        ids = reader.ids_of([initial_text])[0]
+        rows = frozen.prompt_start(design.prompt_length, generator, deep=deep, ids=ids)
     return (DeepPrompt if deep else LowRankPrompt)(
         rows,
         encoder_width=design.instance_width(encoder) if encoder else 0,

@@ -62,6 +62,7 @@ BAD_PARAMETERS = [
     ("warm_start", "no", "True or False"),
     ("nulls", "drop", "'error', 'empty'"),
     ("special_tokens", "yes", "True or False"),
+    ("initial_text", " ", "a text with words or None"),
     ("random_state", -1, "an integer from 0 to 4294967295"),
     ("random_state", 2**32, "an integer from 0 to 4294967295"),
     ("random_state", "seed", "an integer from 0 to 4294967295"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.model_selection import GridSearchCV, train_test_split
 
-from sklopa import LoPAClassifier, LoPAGenerator, cache_clear, cache_info
+from sklopa import LoPAClassifier, LoPAGenerator, cache_clear, cache_info, load_model
 from sklopa._loading.description import Backbone
 from sklopa._loading.live import live_model
 from sklopa._loading.packaged import find_demo_model
@@ -93,6 +93,14 @@ def test_what_quantised_weights_take_is_told_once_in_a_process():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     (message,) = ast.literal_eval(done.stdout.splitlines()[-1])
     assert "expanded to torch.float32 and take 513 MiB" in message
+
+
+def test_defaults_train_fewer_parameters_than_lora_does(generator):
+    """Than r = 8 on query and value of the same model."""
+    config = load_model(generator.model)[0].config
+    width, narrow = config.hidden_size, config.num_key_value_heads * config.head_dim
+    lora = config.num_hidden_layers * 8 * (width + width + width + narrow)
+    assert generator.n_trainable_parameters_ < lora
 
 
 def test_training_raises_the_likelihood_of_the_targets(generator):
