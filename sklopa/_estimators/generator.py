@@ -118,7 +118,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     max_new_tokens : int, default=64
         Longest text that `predict` and `sample` write, in tokens.
     num_beams : int, default=1
-        Beams of a beam search in `predict`; 1 takes the likeliest token at each step.
+        Beams of a beam search in `predict`, 256 at most; 1 takes the likeliest token at each step.
     do_sample : bool, default=False
         Whether `predict` draws tokens at random instead.
     temperature : float, default=1.0
@@ -179,7 +179,7 @@ class LoPAGenerator(BaseLoPA, TextParameters):
     max_iter: int = replaced("max_iter", 5)
     batch_size: int = replaced("batch_size", 8)
     max_new_tokens: int = parameter(64, integer(1))
-    num_beams: int = parameter(1, integer(1))
+    num_beams: int = parameter(1, integer(1, 256))
     do_sample: bool = parameter(False, BOOLEAN)
     temperature: float = parameter(1.0, TEMPERATURE)
     top_p: float = parameter(1.0, real(0, 1, open_low=True, open_high=False))

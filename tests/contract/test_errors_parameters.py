@@ -315,3 +315,9 @@ def test_other_estimators_without_y_name_their_class_too():
     for method in (model.score, model.log_likelihood):
         with raises(ValueError, "LoPAGenerator requires y to be passed"):
             method(TEXTS)
+
+
+def test_a_beam_search_has_an_end():
+    """A file of somebody else's could ask for beams without number, and for all memory with it."""
+    with raises(ValueError, "LoPAGenerator", "num_beams", "from 1 to 256", "19030"):
+        LoPAGenerator(tiny.backbone("gpt2"), num_beams=19030).fit(["a"], ["b"])
