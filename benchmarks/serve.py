@@ -161,7 +161,7 @@ async def _send(url, bodies, at_once):
 def fit_task(options, texts):
     """A generator that has seen a few rows: what it says does not matter here."""
     model = LoPAGenerator(
-        Backbone(options.model, dtype=options.dtype), rank=options.rank,
+        Backbone(options.model, dtype=options.dtype), prompt_length=10, rank=options.rank,
         encoder="sentence-transformers/all-MiniLM-L6-v2", max_iter=1, random_state=0,
         max_new_tokens=options.new_tokens,
     )  # fmt: skip
