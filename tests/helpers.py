@@ -2,11 +2,15 @@
 
 import copy
 import re
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sklopa
 from sklopa.errors import SklopaError
 
 CLOSE = {"rtol": 0, "atol": 1e-4}  # float32 logits that were computed in other batches
@@ -70,3 +74,25 @@ def raises(builtin, *parts):
 SOME_ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "deberta-v2", "modernbert")
 SOME_DECODERS = ("gpt2", "llama", "qwen3", "gpt_neox", "codegen", "phi", "gemma", "opt")
 SOME_OF_BOTH = ("bart", "t5")
+
+
+_WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def printed_without(packages, code):
+    """What code prints in a new process in which these packages are not installed."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT.replace("{absent}", repr(packages)) + code],
+        capture_output=True, text=True, check=False, cwd=Path(sklopa.__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -24,6 +24,8 @@ from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, N
 
 # Parameters that change nothing of what is learned.
 _FREE = {"cv", "verbose", "memory", "checkpoint_dir", "checkpoint_every"}
+# Parameters that earlier states do not name, and what they were.
+_LATER = {"schedule": "linear"}
 # What else tells fits apart, as a message says it.
 _SAID = {
     "estimator": "estimator class",
@@ -83,7 +85,7 @@ class Checkpoint:
             ) from error
 
     def _compare(self, identity: dict) -> None:
-        then, now = identity["parameters"], self._identity["parameters"]
+        then, now = _LATER | identity["parameters"], self._identity["parameters"]
         differ = [
             f"{name}={then.get(name)!r} (now {now.get(name)!r})"
             for name in sorted({*then, *now})

@@ -11,7 +11,9 @@ import tiny_vision
 from helpers import assert_same_state, raises
 
 from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier
+from sklopa._storage import files
 from sklopa._storage.checkpoint import Checkpoint
+from sklopa._storage.read import read_archive
 from sklopa._training.progress import FitProgress
 from sklopa.errors import SklopaError
 
@@ -234,6 +236,20 @@ def test_the_folder_holds_json_and_safetensors_alone(tmp_path):
     faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".json", ".safetensors"]
     json.loads((tmp_path / "manifest.json").read_text())
+
+
+def test_a_state_of_before_there_was_a_choice_of_schedules_goes_on(tmp_path):
+    faults.classifier(max_iter=1, checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
+    manifest, tensors = read_archive(tmp_path)
+    del manifest["checkpoint"]["parameters"]["schedule"], manifest["sha256"]
+    for name in ("sums", "n_summed"):
+        del manifest["state"]["course"][name]
+    files.write(tmp_path, manifest, tensors)
+    more = faults.classifier(max_iter=2, checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
+    assert more.n_iter_ == 2
+    other = faults.classifier(max_iter=2, schedule="constant", checkpoint_dir=tmp_path)
+    with raises(ValueError, "schedule='linear' (now 'constant')"):
+        other.fit(TEXTS, LABELS)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
