@@ -85,7 +85,7 @@ class Checkpoint:
             ) from error
 
     def _compare(self, identity: dict) -> None:
-        then, now = _LATER | identity["parameters"], self._identity["parameters"]
+        then, now = (_LATER | fit["parameters"] for fit in (identity, self._identity))
         differ = [
             f"{name}={then.get(name)!r} (now {now.get(name)!r})"
             for name in sorted({*then, *now})
