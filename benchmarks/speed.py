@@ -92,6 +92,7 @@ def halving_ours(options, resumes):
         {"rank": RANKS, "prompt_length": LENGTHS, "learning_rate": [5e-4, 1e-3, 2e-3]},
         cv=FOLDS, factor=2, resource="max_iter", min_resources=1,
         max_resources=options.halving_epochs, refit=False, random_state=0,
+        return_train_score=False,
     )  # fmt: skip
     started = time.perf_counter()
     search.fit(texts, labels[: len(texts)])
@@ -428,7 +429,7 @@ def main():
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--grid-rows", type=int, default=300)
     parser.add_argument("--predict-rows", type=int, default=5000)
-    parser.add_argument("--halving-rows", type=int, default=150)
+    parser.add_argument("--halving-rows", type=int, default=90)
     parser.add_argument("--halving-epochs", type=int, default=16)
     parser.add_argument("--memory-rows", type=int, default=100_000)
     parser.add_argument("--epochs", type=int, default=2)
@@ -440,7 +441,7 @@ def main():
     figures = {name: [] for name in work}
     for repeat in range(runs.options.repeats):
         for name in work[:: 1 if repeat % 2 == 0 else -1]:
-            figures[name].append(runs(name, repeat, only=[]))
+            figures[name].append(runs(name, repeat, only=[], repeats=None))
 
     def middle(name, figure):
         return statistics.median(run[figure] for run in figures[name])

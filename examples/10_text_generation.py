@@ -76,5 +76,5 @@ HistoryDisplay.from_estimator(model, ax=left)
 values = [found["chrF"] for found in figures.values()]
 bars = right.bar(list(figures), values, color=["#999999", "#0072B2"], width=0.6)
 right.bar_label(bars, fmt="%.0f")
-right.set(ylabel="chrF on new rows", ylim=(0, 105))
+right.set(ylabel="chrF on new rows", ylim=(0, 112))
 figure.savefig("10_text_generation.png", dpi=100)

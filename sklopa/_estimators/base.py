@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from sklopa._storage.record import Record, Schema
     from sklopa._tasks.fitted import FittedTask
     from sklopa._tasks.interface import Targets, Task
+    from sklopa._training.course import History
     from sklopa._training.fit import Examples
-    from sklopa._training.loop import History, Trainer
+    from sklopa._training.loop import Trainer
     from sklopa._training.plan import Plan
 
     Inputs = Texts | Images

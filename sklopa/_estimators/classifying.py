@@ -142,7 +142,8 @@ class ClassifierBase(ClassifierMixin, FeaturesMixin, BaseLoPA, ClassParameters):
         trainer: Trainer | None,
     ) -> list[dict[str, float]]:
         """One pass at a constant rate; the optimizer lives on while its plan is the same."""
-        from sklopa._training.loop import Course, History, Trainer
+        from sklopa._training.course import Course, History
+        from sklopa._training.loop import Trainer
 
         live, plan = network.live(), self._plan()
         if not live.n_trainable:

@@ -18,7 +18,7 @@ from sklopa._inputs.seeds import Seeds
 from sklopa._storage import files
 from sklopa._storage.lock import Busy, locked
 from sklopa._storage.read import read_archive
-from sklopa._storage.single_values import check_checkpoint, plain, refused
+from sklopa._storage.single_values import plain, refused
 from sklopa._storage.values import Tensors, pack, unpack
 from sklopa.errors import ArchiveNotFound, CheckpointMismatch, InvalidArchive, NotWritten
 
@@ -69,20 +69,25 @@ class Checkpoint:
         manifest = {"checkpoint": self._identity, "seeds": self.seeds, "state": packed}
         files.write(self.folder, manifest, tensors)
 
-    def _read(self) -> None:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever the state leads to while it is read, as our own error."""
         try:
-            manifest, tensors = read_archive(self.folder)
-            identity = manifest["checkpoint"]
-            self._compare(identity)
-            self.seeds = _checked_seeds(manifest["seeds"])
-            self.state = check_checkpoint(_restored(manifest["state"], tensors), torch.is_tensor)
+            yield
+        except CheckpointMismatch:
+            raise
         except (InvalidArchive, ArchiveNotFound, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, CheckpointMismatch):
-                raise
             raise CheckpointMismatch(
                 f"checkpoint_dir={str(self.folder)!r} holds a state that cannot be read: {error} "
                 "Delete the folder to start anew, or give another one."
             ) from error
+
+    def _read(self) -> None:
+        with self.reading():
+            manifest, tensors = read_archive(self.folder)
+            self._compare(manifest["checkpoint"])
+            self.seeds = _checked_seeds(manifest["seeds"])
+            self.state = _restored(manifest["state"], tensors)
 
     def _compare(self, identity: dict) -> None:
         then, now = (_LATER | fit["parameters"] for fit in (identity, self._identity))
@@ -135,6 +140,10 @@ class KeptFit:
     def is_due(self, n_steps: int) -> bool:
         """Never: states are kept of whole epochs."""
         return False
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing to tell: this process wrote the state."""
+        return contextlib.nullcontext()
 
     def write(self, state: dict) -> None:
         """Keep a state in place of an earlier one of the same fit."""

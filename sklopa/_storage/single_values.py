@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -162,34 +161,4 @@ def check_training(state: Any) -> dict[str, Any]:
     )
     if not fine:
         raise refused("what it keeps to go on from is none")
-    return state
-
-
-# How a checkpoint's state is made up: nothing but these.
-_IN_CHECKPOINTS = (type(None), bool, int, float, str)
-
-
-def check_checkpoint(state: Any, is_tensor: Callable[[Any], bool]) -> dict[str, Any]:
-    """The state of a fit: tables, lists, numbers, texts and tensors, and nothing that acts.
-
-    Raises
-    ------
-    InvalidArchive
-    """
-
-    def check(value: Any) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, (str, int)):
-                    raise refused(f"a key of its state is {shown(key)}")
-                check(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                check(item)
-        elif not isinstance(value, _IN_CHECKPOINTS) and not is_tensor(value):
-            raise refused(f"its state holds {shown(value)}")
-
-    if not isinstance(state, dict):
-        raise refused("its state is no table")
-    check(state)
     return state

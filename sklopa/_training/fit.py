@@ -21,7 +21,8 @@ from sklopa._network.prepare import Memory
 from sklopa._storage.checkpoint import Checkpoint, KeptFit
 from sklopa._tasks.interface import Targets, Task
 from sklopa._tokens.truncation import Truncation
-from sklopa._training.loop import History, Trainer
+from sklopa._training.course import History
+from sklopa._training.loop import Trainer
 from sklopa._training.plan import Plan
 from sklopa._training.progress import FitProgress
 from sklopa._training.starts import shared_start, untrained_inputs

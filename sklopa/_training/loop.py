@@ -4,63 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sklopa._batches.order import training_batches
 from sklopa._batches.out_of_memory import halve_until_it_fits
 from sklopa._batches.rows import Batch, Rows
-from sklopa._storage.single_values import refused
+from sklopa._inputs.rules import integer
+from sklopa._training.course import (
+    Course,
+    History,
+    State,
+    Watch,
+    check,
+    snapshot,
+    take_up_generators,
+    take_up_moments,
+    take_up_parts,
+    take_up_weights,
+)
 from sklopa._training.gpu_turns import turn_on
 from sklopa._training.plan import Plan, optimizer_groups
-
-State = dict[str, Tensor]
 
 _CLIP_NORM = 1.0
 # Steps until the full rate, at the least: AdamW's first steps know no more of a gradient than its
 # sign, and move all values as far as they may.
 _WARM_STEPS = 10
-
-
-@dataclass
-class History:
-    """What happened, one record an epoch."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best: State | None = None
-    best_score: float | None = None
-    interrupted: bool = False
-    diverged: bool = False
-
-
-@dataclass
-class Course:
-    """Where a training stands.
-
-    Attributes
-    ----------
-    epoch : int, the present one
-    done : int, batches done in it
-    total, credit : float, sums over them of losses and of what makes the training score
-    order : Tensor or None, state of the generator that drew their order
-    is_over : bool
-    score : float or None, training score of the epoch before
-    sums : dict of {name: Tensor} or None, of the weights after the last `n_summed` steps
-    """
-
-    epoch: int = 1
-    done: int = 0
-    total: float = 0.0
-    order: Tensor | None = None
-    is_over: bool = False
-    credit: float = 0.0
-    score: float | None = None
-    sums: State | None = None
-    n_summed: int = 0
 
 
 class Trainer:
@@ -122,12 +94,13 @@ class Trainer:
         history, course = History(), Course()
         if not self.has_work:
             return history
-        watch = _Plateau(self.plan.n_iter_no_change, self.plan.tol)
+        watch = Watch(self.plan.n_iter_no_change, self.plan.tol)
         n_batches = -(-len(rows) // self.plan.batch_size)
         schedule = self._schedule(n_batches)
         parts = (course, history, watch, schedule)
         if checkpoint is not None:
-            self._set_state(checkpoint.state, *parts)
+            with checkpoint.reading():
+                self._set_state(checkpoint.state, *parts)
             on_resume((course.epoch - 1) * len(rows) + course.done * self.plan.batch_size)
 
         def after_batch(n_rows: int, loss: float) -> None:
@@ -214,28 +187,27 @@ class Trainer:
         }
 
     def go_on_from(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave, for a network of the same weights."""
+        """Take up what `state` gave, for a network of the same weights.
+
+        Raises
+        ------
+        InvalidArchive
+        """
         moments = {
             int(i): {name: torch.tensor(value) for name, value in of_one.items()}
             for i, of_one in state["moments"].items()
         }
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for i, of_one in moments.items():
-            shapes = {of_one[name].shape for name in ("exp_avg", "exp_avg_sq")}
-            if i >= len(parameters) or shapes != {parameters[i].shape}:
-                raise refused("what it keeps to go on from does not fit its weights")
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        self.generator.set_state(torch.tensor(state["order"]))
-        for generator, value in zip(self._dropout_generators(), state["dropout"], strict=True):
-            generator.set_state(torch.tensor(value))
+        generators = [torch.tensor(value) for value in (state["order"], *state["dropout"])]
+        take_up_moments(moments, self.optimizer)
+        take_up_generators(generators, [self.generator, *self._dropout_generators()])
 
-    def _get_state(self, course: Course, history: History, watch: _Plateau, schedule: Any) -> dict:
+    def _get_state(self, course: Course, history: History, watch: Watch, schedule: Any) -> dict:
         """All that the rest of the training depends on, in plain values and tensors."""
         order = self.generator.get_state() if course.order is None else course.order
         return {
             "network": snapshot(self.network),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": schedule.state_dict(),
+            "optimizer": {"state": self.optimizer.state_dict()["state"]},
+            "schedule": {"last_epoch": schedule.last_epoch},
             "generators": [g.get_state() for g in self._dropout_generators()],
             "course": vars(course) | {"order": order},
             "history": vars(history),
@@ -244,26 +216,28 @@ class Trainer:
         }
 
     def _set_state(
-        self, state: dict | None, course: Course, history: History, watch: _Plateau, schedule: Any
+        self, state: dict | None, course: Course, history: History, watch: Watch, schedule: Any
     ) -> None:
+        """Take up what `_get_state` gave, or refuse it."""
         if state is None:  # nothing was kept yet
             return
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        take_up_parts(state, course, history, watch, self.network)
+        take_up_weights(state["network"], self.network)
+        take_up_moments(state["optimizer"]["state"], self.optimizer)
+        take_up_generators(
+            [*state["generators"], course.order], [*self._dropout_generators(), self.generator]
+        )
+        n_steps, self._rows_at_once = state["schedule"]["last_epoch"], state["rows_at_once"]
+        check("its number of steps", n_steps, integer(0))
+        check("its number of rows at once", self._rows_at_once, integer(1))
+        schedule.load_state_dict(
+            schedule.state_dict() | {"last_epoch": n_steps, "_step_count": n_steps + 1}
+        )
         rates = zip(
             self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
         )
-        for group, base, factor in rates:  # of this schedule, which may be a longer one
-            group["lr"] = base * factor(schedule.last_epoch)
-        for generator, value in zip(self._dropout_generators(), state["generators"], strict=True):
-            generator.set_state(value)
-        self.generator.set_state(state["course"]["order"])
-        self._rows_at_once = state["rows_at_once"]
-        for part, name in ((course, "course"), (history, "history"), (watch, "watch")):
-            if state[name].keys() - vars(part).keys():
-                raise refused(f"its {name} holds what it does not have")
-            vars(part).update(state[name])
+        for group, base, factor in rates:
+            group["lr"] = base * factor(n_steps)
 
     def _dropout_generators(self) -> list[torch.Generator]:
         parts = (vars(module).get("generator") for module in self.network.modules())
@@ -352,21 +326,3 @@ class Trainer:
             history.best = snapshot(self.network)
         if better:
             history.best_score = score
-
-
-class _Plateau:
-    """Counts epochs without an improvement, as `MLPClassifier` does."""
-
-    def __init__(self, patience: int, tol: float) -> None:
-        self.patience, self.tol = patience, tol
-        self.best, self.count = -np.inf, 0
-
-    def is_over(self, score: float) -> bool:
-        self.count = 0 if score > self.best + self.tol else self.count + 1
-        self.best = max(self.best, score)
-        return self.count >= self.patience
-
-
-def snapshot(network: nn.Module) -> State:
-    """A copy of all trained tensors on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

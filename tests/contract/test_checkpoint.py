@@ -238,6 +238,41 @@ def test_the_folder_holds_json_and_safetensors_alone(tmp_path):
     json.loads((tmp_path / "manifest.json").read_text())
 
 
+FORGED = [
+    lambda state: state.pop("network"),
+    lambda state: state["network"].popitem(),
+    lambda state: state["network"].update({"head.bias": state["network"]["head.weight"]}),
+    lambda state: state["optimizer"].update(state=[]),
+    lambda state: state["optimizer"]["state"]["$dict"].append([99, {}]),
+    lambda state: state["optimizer"]["state"]["$dict"][0][1].update(step="x"),
+    lambda state: state["schedule"].update(last_epoch=-1),
+    lambda state: state["generators"].append(None),
+    lambda state: state["course"].update(epoch="2"),
+    lambda state: state["course"].update(epoch=7),
+    lambda state: state["course"].update(n_summed=3),
+    lambda state: state["course"].update(order=state["network"]["head.weight"]),
+    lambda state: state["course"].update(more=1),
+    lambda state: state["history"].update(epochs=[{"loss": "x"}]),
+    lambda state: state["history"].update(epochs=[{}]),
+    lambda state: state["history"].update(interrupted=True),
+    lambda state: state["history"].update(best={}),
+    lambda state: state["watch"].update(best=None),
+    lambda state: state.update(watch=3),
+    lambda state: state.update(rows_at_once=0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("forge", FORGED)
+def test_a_forged_state_is_refused_before_it_is_used(tmp_path, forge):
+    faults.classifier(max_iter=1, checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
+    manifest, tensors = read_archive(tmp_path)
+    del manifest["sha256"]
+    forge(manifest["state"])
+    files.write(tmp_path, manifest, tensors)
+    with raises(ValueError, "cannot be read", str(tmp_path)):
+        faults.classifier(max_iter=2, checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
+
+
 def test_a_state_of_before_there_was_a_choice_of_schedules_goes_on(tmp_path):
     faults.classifier(max_iter=1, checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
     manifest, tensors = read_archive(tmp_path)

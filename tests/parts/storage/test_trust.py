@@ -24,7 +24,6 @@ from sklopa import (
     LoPARegressor,
 )
 from sklopa._cache.content import digest_of_config, digest_of_tokenizer
-from sklopa._storage.single_values import check_checkpoint
 from sklopa._storage.trust import permitted
 from sklopa._storage.values import pack, unpack
 from sklopa.errors import InvalidArchive
@@ -279,13 +278,6 @@ def test_labels_are_texts_numbers_dates_and_bytes(all_four, label):
     classes[0], classes[1] = "a", label
     with raises(ValueError, "classes_"):
         restored(all_four["LoPAClassifier"], classes_=classes)
-
-
-def test_a_checkpoint_holds_nothing_that_acts():
-    check_checkpoint({"a": [1, (2.0, None)], 3: {"b": "c"}}, lambda value: False)
-    for state in ([], {"a": Backbone("org/model")}, {(1,): 2}, {"a": [np.random.RandomState(0)]}):
-        with pytest.raises(InvalidArchive):
-            check_checkpoint(state, lambda value: False)
 
 
 # ---------------------------------------------------------------- what save refuses

@@ -9,7 +9,8 @@ from torch import nn
 from sklopa._batches.out_of_memory import halve_until_it_fits
 from sklopa._batches.rows import Rows, Views
 from sklopa._prompt.low_rank import LowRankPrompt
-from sklopa._training.loop import Trainer, snapshot
+from sklopa._training.course import snapshot
+from sklopa._training.loop import Trainer
 from sklopa._training.plan import RATE_OF, Plan, optimizer_groups
 from sklopa.errors import BatchSizeWarning, OutOfMemory
 
