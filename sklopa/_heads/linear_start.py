@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold
@@ -30,6 +31,8 @@ _DEFAULT_INVERSE_PENALTY = 0.002
 _PENALTIES = (10.0, 1.0, 0.1, 0.01)
 _DEFAULT_PENALTY = 0.1
 _ENOUGH_ROWS = 50
+# Several copies of the features are held, and a linear model learns little from rows beyond these.
+_MANY_ROWS = 20_000
 _ENOUGH_HELD_OUT = 200
 _N_FOLDS = 5
 
@@ -58,6 +61,27 @@ class ProbeRows:
     def n_distinct(self) -> int:
         """Number of rows that differ: a row that is there twice is one of weight 2."""
         return len(self.features) if self.group is None else len(self.group.unique())
+
+    def sample(self) -> Tensor:
+        """Indices of rows to fit on: all of them, or a random part with some of each class."""
+        n = len(self.features)
+        if n <= _MANY_ROWS:
+            return torch.arange(n)
+        order = np.random.RandomState(0).permutation(n)
+        if self.target.ndim == 1:
+            codes = self.target.numpy()[order]
+            by_class = np.argsort(codes, kind="stable")
+            before = np.empty(n, dtype=np.int64)  # rows of the same class before it
+            before[by_class] = np.arange(n) - np.searchsorted(codes[by_class], codes[by_class])
+            order = order[np.argsort(before >= _N_FOLDS, kind="stable")]
+        return torch.from_numpy(np.sort(order[:_MANY_ROWS]))
+
+    def subset(self, used: Tensor) -> ProbeRows:
+        """The rows with these indices."""
+        group = None if self.group is None else self.group[used]
+        return ProbeRows(
+            self.features[used], self.target[used], self.weight[used], group, self.firsts
+        )
 
     def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Indices of rows to fit on and of rows held out. Equal rows are on the same side."""

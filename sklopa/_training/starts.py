@@ -21,8 +21,15 @@ from sklopa._tasks.interface import Start, Task
 def shared_start(task: Task, rows: ProbeRows) -> Start:
     """`task.start` of rows, the same for all fits whose heads read the same of them.
 
-    Folds are: what a linear model reads of them depends on neither rank nor learning rate.
+    Folds are: what a linear model reads of them depends on neither rank nor learning rate. Of many
+    rows it is fitted on some; the others, which it has not seen, need no offset.
     """
+    n, used = len(rows.features), rows.sample()
+    if len(used) < n:
+        weights, bias, some = shared_start(task, rows.subset(used))
+        offset = torch.zeros(n, some.shape[1], dtype=some.dtype)
+        offset[used] = some
+        return weights, bias, offset
     arrays = [rows.features, rows.target, rows.weight, rows.group]
     key = content_of(*map(_as_array, arrays), list(rows.firsts))
 

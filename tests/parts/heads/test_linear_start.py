@@ -7,8 +7,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 
+from sklopa._heads import linear_start
 from sklopa._heads.linear_start import ProbeRows, logistic_start, ridge_start
 from sklopa._tasks.classification import SeveralLabels, SingleLabel
+from sklopa._tasks.regression import Regression
+from sklopa._training.starts import shared_start
 
 FOLDS = KFold(5, shuffle=True, random_state=0)
 
@@ -125,3 +128,36 @@ def test_training_begins_with_the_loss_of_unseen_rows(make_classifier, reviews):
     clf = make_classifier(max_iter=1, learning_rate=1e-9).fit(texts, labels)
     p = clf.predict_proba(texts)[np.arange(len(texts)), labels]
     assert clf.loss_curve_[0] > max(-np.log(p).mean() + 0.01, 0.69)
+
+
+def test_of_many_rows_a_start_reads_some_with_each_class_among_them(monkeypatch):
+    monkeypatch.setattr(linear_start, "_MANY_ROWS", 60)
+    X, y = noise(400, 12), torch.arange(400) % 2
+    y[[5, 123, 399]] = torch.tensor([2, 3, 3])
+    rows = ProbeRows(X, y, torch.arange(400) + 1.0)
+    used = rows.sample()
+    assert len(used) == 60
+    assert {5, 123, 399} <= set(used.tolist())
+    assert (used.diff() > 0).all()  # each once, in the order of the rows
+    assert torch.bincount(y[used])[:2].min() > 15
+    task = SingleLabel(np.arange(4))
+    weights, bias, offset = shared_start(task, rows)
+    few = task.start(ProbeRows(X[used], y[used], rows.weight[used]))
+    assert torch.equal(weights, few[0])
+    assert torch.equal(bias, few[1])
+    assert torch.equal(offset[used], few[2])
+    assert offset[used].any()
+    unused = np.setdiff1d(np.arange(400), used)
+    assert not offset[unused].any()
+
+
+def test_many_numbers_are_sampled_too(monkeypatch):
+    monkeypatch.setattr(linear_start, "_MANY_ROWS", 60)
+    rows = ProbeRows(noise(400, 12), noise(400, 2, seed=1), torch.ones(400))
+    offset = shared_start(Regression(np.zeros(2), np.ones(2)), rows)[2]
+    assert 0 < (offset != 0).any(dim=1).sum() <= 60
+
+
+def test_up_to_that_many_rows_all_are_read():
+    assert torch.equal(ProbeRows(noise(40, 3), torch.ones(40), torch.ones(40)).sample(),
+                       torch.arange(40))  # fmt: skip
