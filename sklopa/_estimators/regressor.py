@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from sklearn.base import RegressorMixin
 from sklopa._estimators.base import BaseLoPA
 from sklopa._estimators.features import FeaturesMixin
 from sklopa._estimators.onnx import OnnxMixin
-from sklopa._estimators.parameters import LayerParameters, TextParameters
+from sklopa._estimators.parameters import LayerParameters, TextParameters, replaced
 from sklopa._inputs.rules import VECTOR, integer
 from sklopa._public import public
 
@@ -73,8 +73,8 @@ class LoPARegressor(
         Epochs at most.
     batch_size : int, default=32
         Rows in a training step, and in a chunk of a prediction (which does not change it).
-    learning_rate : float, default=1e-3
-        Of the head. At the default a step moves the task prompt by a third of the size of its
+    learning_rate : float, default=5e-4
+        Of the head. At the default a step moves the task prompt by a sixth of the size of its
         values, whatever the scale of the model's embeddings. The instance networks learn at 0.3
         of this rate.
     schedule : {"linear", "constant"}, default="linear"
@@ -160,6 +160,9 @@ class LoPARegressor(
     >>> model.predict([("a dog barks", "a dog is barking")])  # doctest: +SKIP
     array([4.1])
     """
+
+    _: KW_ONLY
+    learning_rate: float = replaced("learning_rate", 5e-4)
 
     _n_views: ClassVar[int] = 2
     _fitted_rules: ClassVar = BaseLoPA._fitted_rules | {
