@@ -155,6 +155,10 @@ def shown(value: Any, longest: int = 120) -> str:
 # What a fitted estimator holds.
 TEXT = instance_of(str, named="a text")
 NUMBER = real(-np.inf)
+SCORE = Rule(  # R2 of a single row is NaN
+    "a number, finite or not",
+    lambda value: isinstance(value, (int, float, np.number)) and not isinstance(value, bool),
+)
 VECTOR = Rule(
     "a vector of finite numbers",
     lambda value: (

@@ -1,7 +1,6 @@
 """Where a training stands, and what of a stored state it takes up.
 
-A state comes from a file, so each of its values has a rule; what breaks one is refused before
-anything is set to it.
+A state comes from a file, so each of its values has a rule, and what breaks one is refused.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklopa._inputs.rules import BOOLEAN, NONE, NUMBER, Rule, integer, list_of, table_of
+from sklopa._inputs.rules import BOOLEAN, NONE, NUMBER, SCORE, Rule, integer, list_of, table_of
 from sklopa._storage.single_values import refused, shown
 
 State = dict[str, Tensor]
 
 _FALSE = Rule("False", lambda value: value is False)
-_SCORE = Rule("a number", lambda value: isinstance(value, (int, float)))  # at first -inf
 
 
 @dataclass
@@ -92,7 +90,7 @@ def take_up_parts(
     """
     like = snapshot(network)
     parameters = {name: like[name] for name, _ in network.named_parameters()}
-    optional = NUMBER | NONE
+    optional = SCORE | NONE
     rules = {
         "course": {
             "epoch": integer(1), "done": integer(0), "total": NUMBER, "credit": NUMBER,
@@ -100,15 +98,16 @@ def take_up_parts(
             "order": _like(torch.Generator().get_state()), "sums": _state_like(parameters) | NONE,
         },
         "history": {
-            "epochs": list_of(table_of(NUMBER)), "best": _state_like(like) | NONE,
+            "epochs": list_of(table_of(SCORE)), "best": _state_like(like) | NONE,
             "best_score": optional, "interrupted": _FALSE, "diverged": _FALSE,
         },
         "watch": {
-            "patience": integer(0), "tol": NUMBER, "best": _SCORE, "count": integer(0),
+            "patience": integer(0), "tol": NUMBER, "best": SCORE, "count": integer(0),
         },
     }  # fmt: skip
+    for name, of_part in rules.items():
+        _check_table(name, stored[name], of_part)
     for name, part in (("course", course), ("history", history), ("watch", watch)):
-        _check_table(name, stored[name], rules[name])
         vars(part).update(stored[name])
     n_epochs, summed = course.epoch - 1, course.sums is not None
     complete = all({"epoch", "loss", "seconds"} <= record.keys() for record in history.epochs)

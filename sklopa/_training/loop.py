@@ -221,15 +221,16 @@ class Trainer:
         """Take up what `_get_state` gave, or refuse it."""
         if state is None:  # nothing was kept yet
             return
+        n_steps, n_at_once = state["schedule"]["last_epoch"], state["rows_at_once"]
+        check("its number of steps", n_steps, integer(0))
+        check("its number of rows at once", n_at_once, integer(1))
         take_up_parts(state, course, history, watch, self.network)
         take_up_weights(state["network"], self.network)
         take_up_moments(state["optimizer"]["state"], self.optimizer)
         take_up_generators(
             [*state["generators"], course.order], [*self._dropout_generators(), self.generator]
         )
-        n_steps, self._rows_at_once = state["schedule"]["last_epoch"], state["rows_at_once"]
-        check("its number of steps", n_steps, integer(0))
-        check("its number of rows at once", self._rows_at_once, integer(1))
+        self._rows_at_once = n_at_once
         schedule.load_state_dict(
             schedule.state_dict() | {"last_epoch": n_steps, "_step_count": n_steps + 1}
         )

@@ -10,7 +10,8 @@ import tiny
 import tiny_vision
 from helpers import assert_same_state, raises
 
-from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier
+import sklopa
+from sklopa import LoPAClassifier, LoPAGenerator, LoPAImageClassifier, LoPARegressor
 from sklopa._storage import files
 from sklopa._storage.checkpoint import Checkpoint
 from sklopa._storage.read import read_archive
@@ -226,8 +227,6 @@ def test_an_archive_is_no_checkpoint_and_a_checkpoint_no_archive(tmp_path):
     clf.save(tmp_path / "a")
     with raises(ValueError, "cannot be read"):
         faults.classifier(checkpoint_dir=tmp_path / "a").fit(TEXTS, LABELS)
-    import sklopa
-
     with pytest.raises(SklopaError):
         sklopa.load(tmp_path / "c", backbone=clf.model)
 
@@ -236,6 +235,19 @@ def test_the_folder_holds_json_and_safetensors_alone(tmp_path):
     faults.classifier(checkpoint_dir=tmp_path).fit(TEXTS, LABELS)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".json", ".safetensors"]
     json.loads((tmp_path / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("options", [{"checkpoint_dir": "c"}, {"schedule": "constant"}])
+@pytest.mark.filterwarnings("ignore:R.2 score:sklearn.exceptions.UndefinedMetricWarning")
+def test_a_score_that_is_no_finite_number_stops_nothing(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    y = np.arange(24.0)
+    for n_epochs in (1, 2):  # goes on, from the folder or from what the process keeps
+        reg = LoPARegressor(tiny.backbone(), **faults.SMALL, **options, early_stopping=True)
+        reg.set_params(max_iter=n_epochs).fit(TEXTS, y, X_val=TEXTS[:1], y_val=y[:1])
+    assert np.isnan(reg.validation_scores_).tolist() == [True, True]  # R2 of one row
+    reg.save("reg.zip")
+    assert_same_state(sklopa.load("reg.zip", backbone=reg.model), reg)
 
 
 FORGED = [
