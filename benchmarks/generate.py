@@ -184,13 +184,15 @@ def main():
     parser.add_argument("--batch-size", type=int, help="default: the generator's own")
     parser.add_argument("--lora-rate", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     runs = Runs(run, parser)
     options = runs.options
     print(f"{options.task}, {options.rows} training rows, {options.seeds} seeds; {machine()}\n")
     names = ["chrF", "BLEU"] if options.task == "e2e" else ["exact match"]
     print_header("method", "log-likelihood", *names, "s to train", "parameters", "kB")
-    for method in METHODS:
-        mean = mean_of([runs(method, seed) for seed in range(options.seeds)])
+    alike = {"seeds": None, "methods": None}  # runs are the same, however many there are
+    for method in options.methods:
+        mean = mean_of([runs(method, seed, **alike) for seed in range(options.seeds)])
         print_row(
             method,
             f"{mean['log_likelihood']:.3f}",
