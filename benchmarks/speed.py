@@ -434,10 +434,9 @@ def main():
     parser.add_argument("--memory-rows", type=int, default=100_000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", nargs="+", default=[], help="parts of the names of what to run")
+    parser.add_argument("--only", nargs="+", default=list(WORK), choices=WORK, metavar="WORK")
     runs = Runs(run, parser)
-    wanted = runs.options.only
-    work = [name for name in WORK if not wanted or any(part in name for part in wanted)]
+    work = [name for name in WORK if name in runs.options.only]
     figures = {name: [] for name in work}
     for repeat in range(runs.options.repeats):
         for name in work[:: 1 if repeat % 2 == 0 else -1]:

@@ -56,6 +56,10 @@ class FeaturesMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Notes
         -----
+        It pays where a later step weighs these features against other columns. Where there are
+        none ``cv=False`` is as good, and a later linear step without a chosen penalty does better
+        with it, since features of different fits differ.
+
         Each of these fits begins with the same prompt where `random_state` is a number, and
         keeps no checkpoint. Without a prompt features know nothing of y, and X is fitted once.
         """
