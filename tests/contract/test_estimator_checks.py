@@ -114,6 +114,8 @@ class NumericLoPAImageClassifier(_ReadsNumbers, LoPAImageClassifier):
 
 
 KINDS = [NumericLoPAClassifier, NumericLoPARegressor, NumericLoPAImageClassifier]
+# The classifier's checks run each time, those of the others where there is time.
+ONE_FIRST = [KINDS[0], *(pytest.param(kind, marks=pytest.mark.stress) for kind in KINDS[1:])]
 
 
 MODELS = {
@@ -159,13 +161,25 @@ def run(check, *arguments):
         pytest.fail(f"The check did not run: {reason}")
 
 
-@parametrize_with_checks([make(kind) for kind in KINDS], expected_failed_checks=expected_failures)
-def test_estimator_check_of_scikit_learn_holds(estimator, check):
+def run_for_its_epochs(check, estimator):
     epochs = EPOCHS.get(estimator_checks._check_name(check), SHORT)
     run(check, clone(estimator).set_params(max_iter=epochs))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@parametrize_with_checks([make()], expected_failed_checks=expected_failures)
+def test_estimator_check_of_scikit_learn_holds(estimator, check):
+    run_for_its_epochs(check, estimator)
+
+
+@pytest.mark.stress
+@parametrize_with_checks(
+    [make(kind) for kind in KINDS[1:]], expected_failed_checks=expected_failures
+)
+def test_estimator_check_of_scikit_learn_holds_for_numbers_and_images(estimator, check):
+    run_for_its_epochs(check, estimator)
+
+
+@pytest.mark.parametrize("kind", ONE_FIRST)
 @pytest.mark.parametrize("name", ["general", "data_not_an_array"])
 def test_checks_of_transformers_hold_without_cross_fitting(name, kind):
     estimator = make(kind).set_params(cv=False)
@@ -173,7 +187,7 @@ def test_checks_of_transformers_hold_without_cross_fitting(name, kind):
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names:UserWarning")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ONE_FIRST)
 @pytest.mark.parametrize("name", MORE_CHECKS)
 def test_check_that_scikit_learn_runs_on_its_own_estimators_holds(name, kind):
     run(getattr(estimator_checks, name), kind.__name__, make(kind))

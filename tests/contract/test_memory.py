@@ -102,6 +102,7 @@ def test_texts_are_embedded_once_for_all_processes(tiny_folder, tmp_path, review
         np.testing.assert_array_equal(other.predict_proba(texts), first.predict_proba(texts))
 
 
+@pytest.mark.stress
 def test_a_model_that_was_saved_anew_is_another_model(tmp_path, reviews):
     tiny.save(tmp_path / "model")
     cache_clear()

@@ -42,6 +42,7 @@ def test_a_graph_predicts_as_the_estimator_does(tmp_path, options):
     np.testing.assert_allclose(predictor.predict_proba(IMAGES[:1]), found[:1], **CLOSE)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(
     ("family", "options"),
     [("beit", {"prompt_layer": 1}), *((f, DEEP) for f in tiny_vision.FAMILIES if f != "vit")],

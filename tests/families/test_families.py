@@ -79,6 +79,7 @@ def test_room_is_what_the_position_table_holds(frozen):
     assert torch.isfinite(states).all()
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("model_type", KNOWN)
 def test_half_precision_checkpoint_trains_float32_prompts_that_pickle(model_type):
     clf, before, after, n_bytes = checks.fit_from_half_precision(model_type)
@@ -106,6 +107,7 @@ def test_prompt_changes_what_is_generated(frozen):
         assert checks.generation_effect(frozen) > 1e-4
 
 
+@pytest.mark.stress
 @of_families(GENERATING)
 def test_beams_of_a_text_in_a_batch_are_those_of_the_text_alone(frozen):
     together = checks.generated(frozen, checks.TEXTS, num_beams=2)

@@ -26,6 +26,8 @@ from sklopa._sandbox.judge import ENDED, KEY_SIZE
 from sklopa._sandbox.run import run_isolated
 from sklopa.errors import SandboxUnavailable
 
+pytestmark = pytest.mark.stress
+
 try:
     run_isolated("")
     PROBLEM = ""

@@ -16,6 +16,8 @@ import sklopa
 from sklopa._storage import files
 from sklopa._storage.read import read_archive
 
+pytestmark = pytest.mark.stress
+
 
 class _Bomb:
     """Writes a file when it is unpickled."""
@@ -258,7 +260,6 @@ def test_damaged_and_forged_archives_and_states_end_in_our_own_errors(forge):
     assert _check(forge, 20) >= 60
 
 
-@pytest.mark.stress
 @pytest.mark.parametrize("forge", FORGERS)
 def test_thousands_of_damaged_and_forged_archives_and_states_end_in_our_own_errors(forge):
     assert _check(forge, 750) >= 2000

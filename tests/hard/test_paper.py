@@ -11,6 +11,8 @@ import tiny
 
 from sklopa import load_model
 
+pytestmark = pytest.mark.stress
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TEXTS = ["good film", "bad book", "awful plot", "the fine film", "a very bad plot", "it was good"]
 

@@ -5,6 +5,8 @@ import os
 import pressure
 import pytest
 
+pytestmark = pytest.mark.stress
+
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 @pytest.mark.parametrize("name", pressure.CASES)

@@ -20,6 +20,8 @@ from sklopa._sandbox.filter import _MISSING, _PRETENDED, _REFUSED, _checked, fil
 from sklopa._sandbox.run import run_isolated
 from sklopa.errors import InvalidInput, SandboxUnavailable, SklopaError
 
+pytestmark = pytest.mark.stress
+
 ROOT = Path(__file__).parents[2]
 
 
