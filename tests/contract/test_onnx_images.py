@@ -147,11 +147,10 @@ class Inverting:
     ids=["no one size", "sides of a kind not known", "own steps"],
 )
 def test_a_preparation_that_needs_transformers_is_named(tmp_path, change, reason):
-    made = Inverting() if change is None else processor(**change)
-    model = tiny_vision.model("dinov2")
-    clf = fitted(Backbone.from_objects(model, made) if change else tiny_vision.backbone())
+    made = processor(**(change or {}))
+    clf = fitted(Backbone.from_objects(tiny_vision.model("dinov2"), made))
     if change is None:
-        clf._network.live().frozen.processor = made
+        clf._network.live().frozen.processor = Inverting()
     with raises(UnsupportedBackbone, reason):
         clf.to_onnx(tmp_path / "m")
     assert not list(tmp_path.iterdir())
