@@ -11,6 +11,9 @@ half, which stand and are light on dark.
 
 runs on a checkpoint and on DIR/train/CLASS/*.png (or .jpg) and DIR/test/CLASS/*.
 
+Linear probe, LoPA and full fine-tuning read the class token and the quarters of an image; VPT and
+the first line read the class token alone, as published. "Later layer" is two thirds up.
+
 Every method may choose among three learning rates, on a fifth of the training rows of the first
 seed, and is then trained on all of them; its seconds are those of that last training.
 """
@@ -31,23 +34,57 @@ TASKS = {
     "classes": "digits 5 to 9, on a transformer trained on digits 0 to 4",
     "turned": "digits, on a transformer trained on others that lie and are dark on light",
 }
+LATER = "later"  # stands for a layer until the model is known
 METHODS = {
+    "logistic regression on the class token": None,
     "linear probe": {"prompt_length": 0},
     "VPT-shallow": {"rank": 0},
     "VPT-deep": {"rank": 0, "depth": "deep"},
-    "LoPA, rank 2": {"rank": 2},
-    "LoPA, rank 4": {"rank": 4},
-    "LoPA-deep, rank 2": {"rank": 2, "depth": "deep"},
-    "LoPA-deep, rank 4": {"rank": 4, "depth": "deep"},
+    "LoPA": {},
+    "LoPA, later layer": {"prompt_layer": LATER},
+    "LoPA-deep": {"depth": "deep"},
     "full fine-tuning": None,
 }
-# What each method may choose its learning rate from.
-RATES = {"linear probe": (1e-2, 3e-2, 1e-1), "full fine-tuning": (3e-5, 1e-4, 3e-4)}
+# What each method may choose its learning rate from; of the logistic regression the penalty is
+# chosen, by cross-validation.
+RATES = {
+    "logistic regression on the class token": (0.0,),
+    "linear probe": (3e-3, 1e-2, 3e-2),
+    "full fine-tuning": (3e-5, 1e-4, 3e-4),
+}
 PROMPT_RATES = (3e-3, 1e-2, 3e-2)
 
 
+class ClassToken:
+    """Logistic regression on the frozen class token, its penalty chosen in five folds."""
+
+    def __init__(self, model, seed):
+        self.model, self.seed = model, seed
+
+    def fit(self, X, y):
+        from sklearn.linear_model import LogisticRegressionCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        from sklopa import LoPAImageClassifier
+
+        embed = LoPAImageClassifier(
+            self.model, prompt_length=0, max_iter=1, cv=False, random_state=self.seed
+        )
+        regression = LogisticRegressionCV(cv=5, max_iter=2000, random_state=self.seed)
+        self.pipe = make_pipeline(embed, StandardScaler(), regression).fit(X, y)
+        self.n_trainable_parameters_ = regression.coef_.size + regression.intercept_.size
+        return self
+
+    def score(self, X, y):
+        return self.pipe.score(X, y)
+
+
 class FullFineTuning:
-    """A linear layer on the pooled states of a copy of the tower, all of it trained."""
+    """A linear layer on the states of a copy of the tower, all of it trained.
+
+    It reads the class token and the mean of the patches in each quarter.
+    """
 
     def __init__(self, model, learning_rate, max_iter, seed):
         self.model, self.learning_rate, self.max_iter, self.seed = (
@@ -63,7 +100,7 @@ class FullFineTuning:
         self.classes_, codes = np.unique(y, return_inverse=True)
         torch.manual_seed(self.seed)
         tower = deepcopy(model).float().requires_grad_(True)
-        head = torch.nn.Linear(model.config.hidden_size, len(self.classes_))
+        head = torch.nn.Linear(5 * model.config.hidden_size, len(self.classes_))
         self.net = torch.nn.ModuleDict({"tower": tower, "head": head}).to(model.device)
         groups = [
             {"params": self.net["tower"].parameters(), "lr": self.learning_rate},
@@ -91,9 +128,14 @@ class FullFineTuning:
         return self.processor(images=images, return_tensors="pt")["pixel_values"]
 
     def outputs(self, pixels):
+        import torch
+
         device = next(self.net.parameters()).device
         states = self.net["tower"](pixels.to(device)).last_hidden_state
-        return self.net["head"](states[:, 0])  # the class token
+        side = round((states.shape[1] - 1) ** 0.5)
+        patches = states[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        quarters = torch.nn.functional.adaptive_avg_pool2d(patches, 2).flatten(1)
+        return self.net["head"](torch.cat([states[:, 0], quarters], dim=1))
 
     def score(self, X, y):
         import torch
@@ -106,12 +148,18 @@ class FullFineTuning:
 
 def make(options, method, rate, seed):
     """An untrained classifier."""
-    from sklopa import LoPAImageClassifier
+    from sklopa import LoPAImageClassifier, load_model
 
-    if METHODS[method] is None:
+    if method == "full fine-tuning":
         return FullFineTuning(options.model, rate, options.epochs, seed)
+    if METHODS[method] is None:
+        return ClassToken(options.model, seed)
+    parameters = dict(METHODS[method])
+    if parameters.get("prompt_layer") == LATER:
+        n_layers = load_model(options.model)[0].config.num_hidden_layers
+        parameters["prompt_layer"] = n_layers * 2 // 3
     return LoPAImageClassifier(
-        options.model, **METHODS[method], learning_rate=rate, max_iter=options.epochs,
+        options.model, **parameters, learning_rate=rate, max_iter=options.epochs,
         n_iter_no_change=options.epochs, random_state=seed,
     )  # fmt: skip
 
@@ -155,7 +203,8 @@ def run(options, method, seed):
     def watched(rate):
         return make(options, method, rate, seed).fit(pick(fit), y[fit]).score(pick(watch), y[watch])
 
-    rate = options.rate or max(RATES.get(method, PROMPT_RATES), key=watched)
+    rates = RATES.get(method, PROMPT_RATES)
+    rate = options.rate or (max(rates, key=watched) if len(rates) > 1 else rates[0])
     started = time.perf_counter()
     model = make(options, method, rate, seed).fit(X, y)
     return {
@@ -193,16 +242,17 @@ def main():
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--pretrain-epochs", type=int, default=60)
     parser.add_argument("--rate", type=float, help="learning rate; default: chosen as said above")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     runs = Runs(run, parser)
     options = runs.options
-    change = {} if options.model else {"model": pretrained(options)}
+    change = {"methods": None} | ({} if options.model else {"model": pretrained(options)})
     task = options.data_dir or TASKS[options.task]
     print(f"{task}, {options.seeds} seeds, {options.epochs} epochs; {machine()}\n")
     print_header("method", "accuracy", "spread", "parameters", "s to fit", "learning rate")
     first = options.first_seed
-    for method in METHODS:
+    for method in options.methods:
         done = [runs(method, first, **change)]
         for seed in range(first + 1, first + options.seeds):
             done.append(runs(method, seed, **change, rate=done[0]["rate"]))
@@ -213,7 +263,7 @@ def main():
             f"{np.std([r['accuracy'] for r in done]):.2f}",
             f"{mean['parameters']:,.0f}",
             f"{mean['seconds']:.1f}",
-            f"{done[0]['rate']:g}",
+            f"{done[0]['rate']:g}" if done[0]["rate"] else "",
         )
 
 

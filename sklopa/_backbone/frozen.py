@@ -54,17 +54,18 @@ class AnyFamily(Protocol):
 
 
 class Unprompted(NamedTuple):
-    """States (B, T, D) of rows without a prompt.
+    """What a model makes of rows without a prompt.
 
     Attributes
     ----------
-    last : Tensor, the last ones, in float32
-    earlier : Tensor, two thirds up the layers, in float32
-    lower : Tensor, what the layer of the prompt reads, in the precision of the model
+    last : Tensor of shape (B, T, D), the last states, in float32
+    second : Tensor of shape (B, F), the second view of the rows, in float32
+    lower : Tensor of shape (B, T, D)
+        What the layer of the prompt reads, in the precision of the model.
     """
 
     last: Tensor
-    earlier: Tensor
+    second: Tensor
     lower: Tensor
 
 
@@ -131,6 +132,11 @@ class Frozen(ABC, Generic[BatchT]):
     @abstractmethod
     def width(self) -> int:
         """D of the states that the model returns."""
+
+    @property
+    def second_width(self) -> int:
+        """F of the second view of a row."""
+        return self.width
 
     @property
     @abstractmethod

@@ -229,11 +229,16 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         return pool(states, tokens, self.family.pooling)
 
     def unprompted(self, tokens: TokenBatch) -> Unprompted:
-        """All that is read of texts without a prompt, in one pass."""
+        """All that is read of texts without a prompt, in one pass.
+
+        The second view is of the states two thirds up: heads read there what serves some tasks
+        better than the last layer does (Tenney et al., 2019).
+        """
         out = self._run(self.inputs_behind(None, tokens), output_hidden_states=True)
         states = out.hidden_states  # the first ones are what the layers read
         earlier = (len(states) - 1) * 2 // 3
-        return Unprompted(out[0].float(), states[earlier].float(), states[self.prompt_layer])
+        second = self.pool(states[earlier].float(), tokens)
+        return Unprompted(out[0].float(), second, states[self.prompt_layer])
 
     def _run_one(self) -> None:
         """Run the base model on one short row."""

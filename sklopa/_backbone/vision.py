@@ -82,6 +82,11 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         return self.tower_config.hidden_size
 
     @property
+    def second_width(self) -> int:
+        """F of the second view of an image: four regions, each of D values."""
+        return 4 * self.width
+
+    @property
     def prompt_width(self) -> int:
         """D of the rows that enter the first layer."""
         return self.tower_config.hidden_size
@@ -157,16 +162,34 @@ class FrozenVisionTower(Frozen[PixelBatch]):
 
     def n_states(self, item: Any) -> int:
         """T, states of one image: those in front of the patches, and one a patch."""
-        height, width = item.reader.values([item.picture]).shape[2:]
+        n_down, n_across = self._grid(item.reader.values([item.picture]))
+        return self.n_prefix + n_down * n_across
+
+    def _grid(self, values: Any) -> tuple[int, int]:
+        """Patches from top to bottom, and from left to right, of pixels (B, 3, height, width)."""
         down, across = _pair(self.tower_config.patch_size)
-        return self.n_prefix + (height // down) * (width // across)
+        return values.shape[2] // down, values.shape[3] // across
+
+    def _regions(self, states: Tensor, values: Tensor) -> Tensor:
+        """Mean states (B, 4 D) of the patches in each quarter of images, row by row."""
+        n_down, n_across = self._grid(values)
+        patches = states[:, self.n_prefix :].unflatten(1, (n_down, n_across))
+        means = [
+            patches[:, rows, columns].mean(dim=(1, 2))
+            for rows in _halves(n_down)
+            for columns in _halves(n_across)
+        ]
+        return torch.cat(means, dim=1)
 
     def pool(self, states: Tensor, pixels: PixelBatch) -> Tensor:
         """One vector (B, D) for each image, read as the model was trained to be read."""
         return self.family.pool(self.base, states.to(self.dtype)).float()
 
     def unprompted(self, pixels: PixelBatch) -> Unprompted:
-        """All that is read of images without a prompt, in one pass."""
+        """All that is read of images without a prompt, in one pass.
+
+        The second view tells where things are, which a class token forgets.
+        """
         values = pixels.values.to(self.dtype)
         self._check_size(values.shape[2], values.shape[3])
         arguments = self.family.arguments(self.base, values)
@@ -174,12 +197,13 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         def run() -> Any:
             return self.base(values, output_hidden_states=True, **arguments)
 
-        out, earlier = run(), self.n_layers * 2 // 3
+        out, layer = run(), self.prompt_layer
         if out.hidden_states is not None:
-            states = [out.hidden_states[i] for i in (earlier, self.prompt_layer)]
+            lower = out.hidden_states[layer]
         else:  # SigLIP of transformers 4 returns none
-            states = [states_entering(self.layers[i], run) for i in (earlier, self.prompt_layer)]
-        return Unprompted(out[0].float(), states[0].float(), states[1])
+            lower = states_entering(self.layers[layer], run)
+        last = out[0].float()
+        return Unprompted(last, self._regions(last, values), lower)
 
     def _run_one(self) -> None:
         """Run the base model on one blank image."""
@@ -198,6 +222,11 @@ class FrozenVisionTower(Frozen[PixelBatch]):
 
 def _pair(size: Any) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _halves(n: int) -> tuple[slice, slice]:
+    """Both halves of `n` places, which share the one in the middle where there is one."""
+    return slice(0, (n + 1) // 2), slice(n // 2, n)
 
 
 def _area(size: Any) -> int:

@@ -20,29 +20,30 @@ class Views:
     Attributes
     ----------
     last : Tensor of shape (n, E), the instance embeddings, which prompts are made of
-    earlier : Tensor of shape (n, E), or None
-        States two thirds up the layers, pooled and scaled to the length of the last ones.
+    second : Tensor of shape (n, F), or None
+        What else a head may read of the rows, scaled to the length of the instance embeddings.
     """
 
     last: Tensor
-    earlier: Tensor | None = None
+    second: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.last)
 
     @property
-    def n_views(self) -> int:
-        return 1 if self.earlier is None else 2
+    def firsts(self) -> list[int]:
+        """Columns of `joined` at which a view begins."""
+        return [0] if self.second is None else [0, self.second.shape[1]]
 
     def joined(self) -> Tensor:
-        """All that is known of each row, (n, n_views E), the instance embedding last."""
-        if self.earlier is None:
+        """All that is known of each row, (n, F + E), the instance embedding last."""
+        if self.second is None:
             return self.last
-        return torch.cat([self.earlier, self.last], dim=1)
+        return torch.cat([self.second, self.last], dim=1)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Views:
         """The same views, changed one by one."""
-        return Views(change(self.last), None if self.earlier is None else change(self.earlier))
+        return Views(change(self.last), None if self.second is None else change(self.second))
 
     def to(self, device: torch.device) -> Views:
         """The same views on `device`."""

@@ -1,7 +1,7 @@
 """Tokens -> instance embedding: one vector for each row, from an encoder without a prompt.
 
-Heads also read what earlier layers know, which serves some tasks better than the last layer does
-(Tenney et al., 2019): a second view of the row, two thirds up.
+Heads also read a second view of the row, which the same pass gives: of a text what an earlier
+layer knows, of an image what is where.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def read_instances(frozen: Frozen[Any], tokens: AnyBatch) -> Tensor:
 
 
 def as_views(frozen: Frozen[Any], seen: Unprompted, tokens: AnyBatch) -> Views:
-    """Both views of one batch, each (B, E), of equal length."""
-    earlier, last = (frozen.pool(states, tokens) for states in (seen.earlier, seen.last))
-    length, wanted = (view.norm(dim=1, keepdim=True) for view in (earlier, last))
-    return Views(last, earlier * (wanted / length.clamp(min=1e-12)))
+    """Both views of one batch, (B, E) and (B, F), of equal length."""
+    second, last = seen.second, frozen.pool(seen.last, tokens)
+    length, wanted = (view.norm(dim=1, keepdim=True) for view in (second, last))
+    return Views(last, second * (wanted / length.clamp(min=1e-12)))
 
 
 def embed_rows(
@@ -67,6 +67,7 @@ def embed_rows(
     held = (frozen.family.pooling, str(frozen.dtype), frozen.device.type)
     made = (*held, max_tokens, n_views, special_tokens)
     namespace = ("embedding", frozen.identity, *made)
+    second_width = frozen.second_width if n_views > 1 else 0
 
     def compute(missing: list[Row]) -> Iterator[tuple[int, np.ndarray]]:
         tokens, _ = frozen.reader(max_tokens, special_tokens=special_tokens).read(missing)
@@ -82,14 +83,14 @@ def embed_rows(
     store = None
     if memory is not None and frozen.files is not None:
         content = json.dumps([frozen.content, *made], sort_keys=True)
-        store = open_store(memory, content, width=frozen.width * n_views)
+        store = open_store(memory, content, width=frozen.width + second_width)
         store.open()
     vectors = process.EMBEDDINGS.compute(namespace, rows, compute, process.array_bytes, store)
     joined = torch.from_numpy(np.stack(vectors))
     if n_views == 1:
         return Views(joined)
-    earlier, last = joined.chunk(2, dim=1)
-    return Views(last, earlier)
+    second, last = joined.split([second_width, frozen.width], dim=1)
+    return Views(last, second)
 
 
 def _embed_batch(
@@ -98,7 +99,7 @@ def _embed_batch(
     n_views: int,
     keep: Callable[[Any, Any, Tensor], None] | None,
 ) -> np.ndarray:
-    """Embeddings (B, n_views E) of rows with their tokens."""
+    """Views of rows with their tokens, joined."""
     batch = collate([tokens for _, tokens in chosen]).to(frozen.device)
     if n_views == 1 and keep is None:
         return read_instances(frozen, batch).cpu().numpy()

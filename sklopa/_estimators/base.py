@@ -66,7 +66,7 @@ _SHAPING = (
     "max_length", "prompt_layer", "special_tokens",
 )  # fmt: skip
 # What a fit that goes on leaves as it was, whatever the parameters ask for.
-_KEPT = ("n_outputs", "reserved", "special_texts")
+_KEPT = ("n_outputs", "n_views", "reserved", "special_texts")
 _LIVE = ("_network", "_trainer")  # never pickled; made again from plain values
 
 
@@ -286,7 +286,7 @@ class BaseLoPA(CallbackSupportMixin, BaseEstimator, PromptParameters):
     def _check_unchanged(self, design: Design) -> None:
         """Raise where the parameters ask for another network than the one to go on from."""
         then, now = vars(self._network.design), vars(design)
-        said = {"backbone": "model", "word_ids": "verbalizer", "n_views": "train_encoder"}
+        said = {"backbone": "model", "word_ids": "verbalizer"}
         changed = [
             f"{said.get(name, name)}={now[name]!r} (was {then[name]!r})"
             for name in now

@@ -160,6 +160,7 @@ class LoPAImageClassifier(OnnxMixin, ClassifierBase):
     max_iter: int = replaced("max_iter", 10)
 
     _reads: ClassVar[str] = "images"
+    _n_views: ClassVar[int] = 2
 
     def _read_inputs(self, X: Any) -> Images:
         return check_images(X)

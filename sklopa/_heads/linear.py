@@ -24,7 +24,7 @@ class LinearHead(StateHead):
         Model whose states are read, pooled as the model has it.
     n_outputs : int, C
     n_inputs : int
-        D, or D + n_views E with the views of the row, instance embedding last, beside them.
+        D, or D + F + E with the views of the row, instance embedding last, beside them.
     """
 
     def __init__(self, frozen: Frozen[Any], n_outputs: int, n_inputs: int) -> None:

@@ -74,7 +74,6 @@ def _decided(views: Views, codes: np.ndarray, features: Tensor) -> np.ndarray:
     if len(classes) < 2:
         return np.full(len(features), classes[0])
     weight, target = torch.ones(len(known), dtype=torch.float32), torch.from_numpy(inverse)
-    firsts = range(0, known.shape[1], views.last.shape[1])
-    probe = logistic_start(ProbeRows(known, target, weight, firsts=firsts))
+    probe = logistic_start(ProbeRows(known, target, weight, firsts=views.firsts))
     outputs = features.double().numpy() @ probe.coef.T + probe.intercept
     return classes[outputs.argmax(axis=1)]

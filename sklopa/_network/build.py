@@ -139,6 +139,6 @@ def _fresh_head(design: Design, frozen: Frozen[Any], encoder: Frozen[Any] | None
     if design.word_ids is not None:
         return VerbalizerHead(live_language_model(design.backbone), list(design.word_ids))
     if design.is_probe:
-        return LinearHead(frozen, design.n_outputs, design.n_views * design.instance_width(frozen))
-    beside = design.instance_width(encoder) if encoder and not design.train_encoder else 0
-    return LinearHead(frozen, design.n_outputs, frozen.width + design.n_views * beside)
+        return LinearHead(frozen, design.n_outputs, design.views_width(frozen))
+    beside = design.views_width(encoder) if encoder and not design.train_encoder else 0
+    return LinearHead(frozen, design.n_outputs, frozen.width + beside)

@@ -28,7 +28,7 @@ class Design:
     special_texts : tuple of str, of a network that reads or writes words
         What the frozen model's tokenizer would read as tokens of its own.
     reserved : int, positions kept free behind the text for what is generated
-    n_views : int, views of a row that the head reads: 2 with that of an earlier layer
+    n_views : int, views of a row that the head reads: 1, the instance embedding, or 2
     prompt_layer : int, layer whose input the prompt joins
     prompt_length, rank, bottleneck, gate, depth, dropout, train_encoder, max_length, special_tokens
         As the estimator parameters of the same names.
@@ -84,5 +84,14 @@ class Design:
 
     def instance_width(self, encoder: Frozen[Any]) -> int:
         """E of the instance embeddings that `encoder` makes."""
-        apart = self.pairs and not self.train_encoder  # see `embed_rows`
-        return encoder.width * (2 if apart else 1)
+        return encoder.width * self._n_compared
+
+    def views_width(self, encoder: Frozen[Any]) -> int:
+        """Width of all views of a row together: E, or F + E."""
+        second = encoder.second_width if self.n_views > 1 else 0
+        return (second + encoder.width) * self._n_compared
+
+    @property
+    def _n_compared(self) -> int:
+        """Vectors that are made of those of one text each; see `embed_rows`."""
+        return 2 if self.pairs and not self.train_encoder else 1

@@ -112,9 +112,9 @@ class TextGraph(OnnxGraph):
             return each[0]
         first, second = each
         last = compared(first.last, second.last)
-        if first.earlier is None or second.earlier is None:
+        if first.second is None or second.second is None:
             return Views(last)
-        return Views(last, compared(first.earlier, second.earlier))
+        return Views(last, compared(first.second, second.second))
 
     def example(self, n_rows: int = 3, n_tokens: int = 7) -> tuple[Tensor, ...]:
         ids = torch.arange(n_rows * n_tokens).reshape(n_rows, n_tokens) % 7 + 1

@@ -161,7 +161,7 @@ def start_head(
 ) -> TrainingData:
     """Begin as a linear probe: with the best linear reading of what is known without training.
 
-    That is the instance embeddings and, where it helps, the earlier view of the rows. The states
+    That is the instance embeddings and, where it helps, the second view of the rows. The states
     behind an untrained prompt at the input tell little more than two views of the same model;
     elsewhere they are read as well. The rows come back with what makes the probe's outputs for
     them honest. A head that has nothing to train stays as it is.
@@ -182,8 +182,8 @@ def start_head(
         )
     width, firsts = known.shape[1], {0}
     if views is not None:
-        n_beside = views.n_views * views.last.shape[1]
-        firsts |= set(range(width - n_beside, width, views.last.shape[1]))
+        before = width - views.firsts[-1] - views.last.shape[1]
+        firsts |= {before + first for first in views.firsts}
     assert rows.weight is not None  # as `prepare_data` leaves them
     assert rows.target is not None
     weight = rows.weight * (data.total_weight / len(rows))  # as given: weight 2 is the row twice
@@ -195,7 +195,7 @@ def start_head(
 
 def _views_suffice(design: Design, views: Views) -> bool:
     same_model = design.encoder == design.backbone
-    return views.n_views > 1 and same_model and design.depth == "shallow"
+    return views.second is not None and same_model and design.depth == "shallow"
 
 
 def train(

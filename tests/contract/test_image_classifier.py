@@ -10,7 +10,7 @@ import pytest
 import tiny
 import tiny_vision
 import torch
-from helpers import CLOSE, assert_same_state, raises
+from helpers import CLOSE, assert_same_state, raises, weights_of
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -25,6 +25,7 @@ from sklopa import (
     LoPAImageClassifier,
     cache_clear,
     cache_info,
+    load,
 )
 from sklopa._backbone.vision import FrozenVisionTower
 from sklopa.errors import BatchSizeWarning
@@ -90,6 +91,26 @@ def test_prompts_depend_on_the_image_where_rank_is_above_zero(fitted):
     assert np.abs(prompts[0] - prompts[1]).max() > 1e-4
     prompts = make(rank=0).fit(IMAGES, LABELS).generate_prompts(IMAGES[:2])
     np.testing.assert_array_equal(prompts[0], prompts[1])
+
+
+def test_heads_read_the_quarters_of_images_beside_their_embedding(fitted):
+    beside = 5 * tiny_vision.WIDTH  # the class token and four quarters
+    assert weights_of(fitted)["head.weight"].shape == (2, tiny_vision.WIDTH + beside)
+    probe = make(prompt_length=0).fit(IMAGES, LABELS)
+    assert weights_of(probe)["head.weight"].shape == (2, beside)
+    vpt = make(rank=0).fit(IMAGES, LABELS)  # as published
+    assert weights_of(vpt)["head.weight"].shape == (2, tiny_vision.WIDTH)
+
+
+def test_what_was_fitted_when_heads_read_one_view_runs_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(LoPAImageClassifier, "_n_views", 1)
+    clf = make(tiny_vision.save(tmp_path / "vit"), warm_start=True).fit(IMAGES, LABELS)
+    clf.save(tmp_path / "m.zip")
+    monkeypatch.undo()
+    again = load(tmp_path / "m.zip")
+    np.testing.assert_allclose(again.predict_proba(IMAGES), clf.predict_proba(IMAGES), atol=1e-6)
+    shape = (2, 2 * tiny_vision.WIDTH)
+    assert weights_of(again.fit(IMAGES, LABELS))["head.weight"].shape == shape
 
 
 def test_a_refit_and_a_clone_have_the_same_bits(fitted):

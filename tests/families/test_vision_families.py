@@ -51,6 +51,32 @@ def test_without_a_prompt_states_and_features_are_the_models_own(frozen):
     torch.testing.assert_close(features, pooled, atol=1e-6, rtol=0)
 
 
+def test_the_second_view_is_the_mean_of_each_quarter_of_the_patches(frozen):
+    pixels = pixels_of(frozen)
+    with torch.no_grad():
+        seen = frozen.unprompted(pixels)
+    prefix, side = tiny.PREFIX.get(frozen.config.model_type, 1), tiny.SIZE // tiny.PATCH
+    grid = seen.last[:, prefix:].reshape(len(IMAGES), side, side, tiny.WIDTH)
+    half = side // 2
+    quarters = [grid[:, :half, :half], grid[:, :half, half:]]
+    quarters += [grid[:, half:, :half], grid[:, half:, half:]]
+    expected = torch.cat([quarter.mean(dim=(1, 2)) for quarter in quarters], dim=1)
+    torch.testing.assert_close(seen.second, expected, atol=1e-6, rtol=0)
+    assert seen.second.shape[1] == frozen.second_width
+
+
+@pytest.mark.parametrize(("n_down", "n_across"), [(3, 5), (1, 1), (1, 4)])
+def test_quarters_of_an_uneven_grid_share_the_patches_in_its_middle(n_down, n_across):
+    frozen = live_model(tiny.backbone("dinov2"))
+    values = torch.zeros(2, 3, n_down * tiny.PATCH, n_across * tiny.PATCH)
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.rand(2, tiny.WIDTH, n_down, n_across, generator=generator)
+    states = torch.cat([torch.zeros(2, 1, tiny.WIDTH), patches.flatten(2).transpose(1, 2)], dim=1)
+    expected = torch.nn.functional.adaptive_avg_pool2d(patches, 2)  # (B, D, 2, 2)
+    expected = expected.permute(0, 2, 3, 1).flatten(1)
+    torch.testing.assert_close(frozen._regions(states, values), expected, atol=1e-6, rtol=0)
+
+
 def test_layers_see_own_rows_then_the_prompt_then_patches(frozen):
     prefix = tiny.PREFIX.get(frozen.config.model_type, 1)
     seen, prompt = [], rows_of(frozen, deep=True)
