@@ -30,6 +30,11 @@ class LoPAImageClassifier(OnnxMixin, ClassifierBase):
     ``rank>0`` they are made for each image from its embedding, as LoPA makes them for texts. The
     vision transformer never changes, and any number of classifiers share one copy of it.
 
+    A linear layer reads the image as the model was trained to be read, by its class token for one.
+    Where ``rank>0`` and no encoder is trained, and in a linear probe, it also reads what the model
+    makes of the image without a prompt: that embedding, and the mean of the patches in each quarter
+    of the image, which tell where things are. VPT reads the prompted image alone, as published.
+
     Parameters
     ----------
     model : str, Path or Backbone, default="google/vit-base-patch16-224-in21k"
