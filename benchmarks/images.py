@@ -45,14 +45,16 @@ METHODS = {
     "LoPA-deep": {"depth": "deep"},
     "full fine-tuning": None,
 }
-# What each method may choose its learning rate from; of the logistic regression the penalty is
-# chosen, by cross-validation.
+# What each method may choose its learning rate from: prompts and heads that start from nothing want
+# higher ones than what begins at a linear model. Of the logistic regression the penalty is chosen,
+# by cross-validation.
 RATES = {
     "logistic regression on the class token": (0.0,),
-    "linear probe": (3e-3, 1e-2, 3e-2),
-    "full fine-tuning": (3e-5, 1e-4, 3e-4),
+    "VPT-shallow": (3e-3, 1e-2, 3e-2),
+    "VPT-deep": (3e-3, 1e-2, 3e-2),
+    "full fine-tuning": (1e-4, 3e-4, 1e-3),
 }
-PROMPT_RATES = (3e-3, 1e-2, 3e-2)
+RATES_FROM_A_START = (1e-3, 3e-3, 1e-2)
 
 
 class ClassToken:
@@ -124,7 +126,12 @@ class FullFineTuning:
     def pixels(self, X):
         from PIL import Image
 
-        images = [Image.fromarray(np.asarray(image)).convert("RGB") for image in X]
+        def rgb(image):
+            if isinstance(image, Path):
+                return Image.open(image).convert("RGB")
+            return Image.fromarray(np.rint(255 * image).astype(np.uint8)).convert("RGB")
+
+        images = [rgb(image) for image in X]
         return self.processor(images=images, return_tensors="pt")["pixel_values"]
 
     def outputs(self, pixels):
@@ -203,7 +210,7 @@ def run(options, method, seed):
     def watched(rate):
         return make(options, method, rate, seed).fit(pick(fit), y[fit]).score(pick(watch), y[watch])
 
-    rates = RATES.get(method, PROMPT_RATES)
+    rates = RATES.get(method, RATES_FROM_A_START)
     rate = options.rate or (max(rates, key=watched) if len(rates) > 1 else rates[0])
     started = time.perf_counter()
     model = make(options, method, rate, seed).fit(X, y)

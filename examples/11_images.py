@@ -39,7 +39,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 # %%
 search = GridSearchCV(
-    LoPAImageClassifier(folder, prompt_length=4, max_iter=12, learning_rate=2e-2, random_state=0),
+    LoPAImageClassifier(folder, prompt_length=4, max_iter=12, learning_rate=3e-3, random_state=0),
     {"depth": ["shallow", "deep"], "rank": [0, 2]},
     cv=2,
     verbose=1,
