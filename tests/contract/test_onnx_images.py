@@ -57,6 +57,9 @@ def test_all_families_go_into_a_graph(tmp_path, family, options):
 
 def processor(**changes):
     made = tiny_vision.processor()
+    other_ways = "do_center_crop" in changes or "shortest_edge" in changes.get("size", {})
+    if type(made.size) is dict and other_ways:
+        pytest.skip("this version's processor of ViT resizes to height and width, and no more")
     for name, value in changes.items():
         setattr(made, name, value)
     return made
@@ -86,8 +89,6 @@ PROCESSORS = {
 @pytest.mark.parametrize("name", PROCESSORS)
 def test_images_of_all_kinds_are_prepared_as_the_estimator_does(tmp_path, name):
     made = processor(**PROCESSORS[name])
-    if "do_center_crop" in PROCESSORS[name] and not hasattr(made, "center_crop"):
-        pytest.skip("this version's processor of ViT cuts nothing out")
     clf = fitted(Backbone.from_objects(tiny_vision.model(), made))
     clf.to_onnx(tmp_path / "m")
     random = np.random.RandomState(0)
