@@ -139,8 +139,8 @@ class FullFineTuning:
 
         device = next(self.net.parameters()).device
         states = self.net["tower"](pixels.to(device)).last_hidden_state
-        side = round((states.shape[1] - 1) ** 0.5)
-        patches = states[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+        side = int(states.shape[1] ** 0.5)  # patches come last, behind class token and registers
+        patches = states[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
         quarters = torch.nn.functional.adaptive_avg_pool2d(patches, 2).flatten(1)
         return self.net["head"](torch.cat([states[:, 0], quarters], dim=1))
 
@@ -163,7 +163,8 @@ def make(options, method, rate, seed):
         return ClassToken(options.model, seed)
     parameters = dict(METHODS[method])
     if parameters.get("prompt_layer") == LATER:
-        n_layers = load_model(options.model)[0].config.num_hidden_layers
+        config = load_model(options.model)[0].config
+        n_layers = getattr(config, "vision_config", config).num_hidden_layers
         parameters["prompt_layer"] = n_layers * 2 // 3
     return LoPAImageClassifier(
         options.model, **parameters, learning_rate=rate, max_iter=options.epochs,

@@ -60,13 +60,13 @@ class Unprompted(NamedTuple):
     ----------
     last : Tensor of shape (B, T, D), the last states, in float32
     second : Tensor of shape (B, F), the second view of the rows, in float32
-    lower : Tensor of shape (B, T, D)
-        What the layer of the prompt reads, in the precision of the model.
+    lower : Tensor of shape (B, T, D), or None
+        What the layer of the prompt reads, in the precision of the model; None at the input.
     """
 
     last: Tensor
     second: Tensor
-    lower: Tensor
+    lower: Tensor | None
 
 
 class Frozen(ABC, Generic[BatchT]):

@@ -238,7 +238,8 @@ class FrozenLanguageModel(Frozen[TokenBatch]):
         states = out.hidden_states  # the first ones are what the layers read
         earlier = (len(states) - 1) * 2 // 3
         second = self.pool(states[earlier].float(), tokens)
-        return Unprompted(out[0].float(), second, states[self.prompt_layer])
+        lower = states[self.prompt_layer] if self.prompt_layer else None
+        return Unprompted(out[0].float(), second, lower)
 
     def _run_one(self) -> None:
         """Run the base model on one short row."""

@@ -83,7 +83,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
 
     @property
     def second_width(self) -> int:
-        """F of the second view of an image: four regions, each of D values."""
+        """F of the second view of an image: four quarters, each of D values."""
         return 4 * self.width
 
     @property
@@ -170,7 +170,7 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         down, across = _pair(self.tower_config.patch_size)
         return values.shape[2] // down, values.shape[3] // across
 
-    def _regions(self, states: Tensor, values: Tensor) -> Tensor:
+    def _quarters(self, states: Tensor, values: Tensor) -> Tensor:
         """Mean states (B, 4 D) of the patches in each quarter of images, row by row."""
         n_down, n_across = self._grid(values)
         patches = states[:, self.n_prefix :].unflatten(1, (n_down, n_across))
@@ -194,16 +194,18 @@ class FrozenVisionTower(Frozen[PixelBatch]):
         self._check_size(values.shape[2], values.shape[3])
         arguments = self.family.arguments(self.base, values)
 
-        def run() -> Any:
-            return self.base(values, output_hidden_states=True, **arguments)
+        layer, lower = self.prompt_layer, None
 
-        out, layer = run(), self.prompt_layer
-        if out.hidden_states is not None:
+        def run() -> Any:
+            return self.base(values, output_hidden_states=layer > 0, **arguments)
+
+        out = run()
+        if layer > 0 and out.hidden_states is not None:
             lower = out.hidden_states[layer]
-        else:  # SigLIP of transformers 4 returns none
+        elif layer > 0:  # SigLIP of transformers 4 returns none
             lower = states_entering(self.layers[layer], run)
         last = out[0].float()
-        return Unprompted(last, self._regions(last, values), lower)
+        return Unprompted(last, self._quarters(last, values), lower)
 
     def _run_one(self) -> None:
         """Run the base model on one blank image."""

@@ -104,7 +104,7 @@ def _embed_batch(
     if n_views == 1 and keep is None:
         return read_instances(frozen, batch).cpu().numpy()
     seen = frozen.unprompted(batch)
-    if keep is not None:
+    if keep is not None and seen.lower is not None:
         for (row, tokens), states in zip(chosen, seen.lower, strict=True):
             keep(row, tokens, states)
     if n_views == 1:

@@ -74,7 +74,7 @@ def test_quarters_of_an_uneven_grid_share_the_patches_in_its_middle(n_down, n_ac
     states = torch.cat([torch.zeros(2, 1, tiny.WIDTH), patches.flatten(2).transpose(1, 2)], dim=1)
     expected = torch.nn.functional.adaptive_avg_pool2d(patches, 2)  # (B, D, 2, 2)
     expected = expected.permute(0, 2, 3, 1).flatten(1)
-    torch.testing.assert_close(frozen._regions(states, values), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(frozen._quarters(states, values), expected, atol=1e-6, rtol=0)
 
 
 def test_layers_see_own_rows_then_the_prompt_then_patches(frozen):
