@@ -10,7 +10,7 @@ import stat
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -81,6 +81,19 @@ class DiskStore:
                 continue
             found |= {key: values[rows[key]] for key in here}
         return found
+
+    def lacking(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Those of the keys that are not there."""
+        if self._is_closed:
+            return []
+        if lacking := self._unknown(keys):
+            self._read_new_files()
+            lacking = self._unknown(lacking)
+        return lacking
+
+    def _unknown(self, keys: Iterable[bytes]) -> list[bytes]:
+        files = self._keys.values()
+        return [key for key in keys if not any(key in rows for rows in files)]
 
     def put(self, values: Mapping[bytes, np.ndarray]) -> None:
         """Add arrays. A folder that cannot be written costs a warning, not the fit."""

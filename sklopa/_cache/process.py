@@ -81,7 +81,7 @@ class TextCache:
         size : callable
             Bytes that a value takes; None for one that is not to be kept.
         store : DiskStore, optional
-            Asked for what is not known in this process, and given what is computed.
+            Asked for what is not known in this process, and given what it lacks.
         """
         keys = [(namespace, _digest(row)) for row in rows]
         with self._computing:  # of two threads with the same text one computes it
@@ -92,7 +92,9 @@ class TextCache:
             for i, value in compute([missing[key] for key in order]):
                 new[order[i][1]] = value
             if store:
-                store.put({text: new[text] for _, text in order})
+                known = {text: value for (_, text), value in found.items()}
+                fresh = {text: new[text] for _, text in order}
+                store.put(fresh | {text: known[text] for text in store.lacking(known)})
             self._count(hits=len(found) + len(stored), misses=len(order))
             for text, value in new.items():
                 found[namespace, text] = value

@@ -102,6 +102,23 @@ def test_texts_are_embedded_once_for_all_processes(tiny_folder, tmp_path, review
         np.testing.assert_array_equal(other.predict_proba(texts), first.predict_proba(texts))
 
 
+def test_a_folder_gets_what_the_process_already_knew(tiny_folder, tmp_path, reviews):
+    clf = LoPAClassifier(tiny_folder, prompt_length=2, rank=2, max_iter=1)
+    clf.fit(*reviews)
+    clf.set_params(memory=tmp_path).fit(*reviews)
+    (path,) = tmp_path.rglob("*.npz")
+    clf.predict(reviews[0])
+    assert list(tmp_path.rglob("*.npz")) == [path]  # it lacks nothing any more
+    cache_clear()
+    clf.fit(*reviews)
+    assert cache_info().misses == 0
+
+
+def test_what_a_folder_lacks_is_asked_of_new_files_first(store, tmp_path):
+    DiskStore(tmp_path, "name").put({KEYS[5]: array(5)})
+    assert store.lacking([KEYS[0], KEYS[4], KEYS[5]]) == [KEYS[4]]
+
+
 @pytest.mark.stress
 def test_a_model_that_was_saved_anew_is_another_model(tmp_path, reviews):
     tiny.save(tmp_path / "model")
