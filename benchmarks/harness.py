@@ -90,7 +90,7 @@ class Runs:
         options = vars(self.options) | change
         hidden = {"one": None, "results": None}
         key = {"method": method, "seed": seed} | {
-            k: v for k, v in options.items() if k not in hidden and k != "data_dir"
+            k: v for k, v in options.items() if k not in hidden and not k.endswith("_dir")
         }
         known = [r for r in self._finished() if r["run"] == key]
         if known:
